@@ -1,0 +1,113 @@
+"""Every configuration key, once: default, type, meaning with unit, source.
+
+Keys are flat and lower-case, so the yml files of the released MCJA code load unchanged. A default of None is shown as
+"empty" and means: the data set's own value, or decided at run time as the text says. `docs/configuration.md` is
+printed from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+PAPER = "MCJA paper, section IV"
+RELEASED = "released code"
+HERE = "this project"
+
+
+class Key(NamedTuple):
+    """One line of the configuration."""
+
+    name: str
+    kind: type  # int, float, bool, str, or tuple (of ints)
+    default: Any
+    meaning: str
+    source: str
+    choices: tuple[str, ...] = ()
+
+
+RUN = (
+    Key("prefix", str, "MCJA", "first part of the run folder's name", RELEASED),
+    Key("output_dir", str, "ckptlog", "folder under which run folders are made", RELEASED),
+    Key("resume", str, "", "run folder or checkpoint to continue (or, with test_only, to test); empty: start afresh", RELEASED),
+    Key("test_only", bool, False, "test `resume` and stop", RELEASED),
+    Key("allow_split_mismatch", bool, False, "test a model on another RegDB split than its own, although training identities leak", HERE),
+    Key("deterministic", bool, False, "only deterministic GPU kernels; slower. A CPU run is always repeatable", HERE),
+    Key("log_period", int, 50, "iterations between two log lines", RELEASED),
+)  # fmt: skip
+
+DATA = (
+    Key("dataset", str, "sysu", "sysu | regdb", RELEASED),
+    Key("data_root", str, None, "folder that holds the data set; empty: datasets/SYSU-MM01 or datasets/RegDB", HERE),
+    Key("trial", int, 1, "RegDB split, 1..10; SYSU-MM01 has one split and ignores it", RELEASED),
+    Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED),
+    Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED),
+    Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER),
+    Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most", HERE),
+    Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),
+    Key("p_size", int, 8, "identities in a training batch (P)", PAPER),
+    Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER),
+    Key("batch_size", int, 128, "pictures in a batch: for testing, and in training for the samplers that do not use P x K", RELEASED),
+)  # fmt: skip
+
+AUGMENTATION = (
+    Key("random_flip", bool, True, "horizontal flip, p = 0.5", RELEASED),
+    Key("random_crop", bool, True, "pad by `padding`, then crop a random window of image_size", RELEASED),
+    Key("padding", int, 10, "pixels of grey (127) put on every side before the crop", RELEASED),
+    Key("random_erase", bool, True, "erase a random rectangle, p = 0.5", RELEASED),
+    Key("color_jitter", bool, True, "hue shift of up to a fifth of a turn, visible pictures only, p = 1/8", RELEASED),
+    Key("vimc_wg", bool, True, "weighted grayscale, visible pictures only, p = 1/8", PAPER),
+    Key("vimc_cc", bool, True, "cross-channel cutmix, visible pictures only, p = 1/8", PAPER),
+    Key("vimc_sj", bool, True, "spectrum jitter, visible pictures only, p = 1/8", PAPER),
+    Key("vimc_cc_released", bool, False, "draw the cutmix rectangle with height and width exchanged, as the released code does", RELEASED),
+)  # fmt: skip
+
+MODEL = (
+    Key("backbone", str, "resnet50", "resnet18 | resnet34 | resnet50 | resnet101", PAPER),
+    Key("pretrained", str, "imagenet", "imagenet (torchvision's IMAGENET1K_V1) | none | path of a state-dict file", RELEASED),
+    Key("drop_last_stride", bool, True, "stride 1 in the last stage, which doubles the height and width of the final map", RELEASED),
+    Key("mda_layers", tuple, (0, 2, 3, 0), "MDA adapters after the last n blocks of each of the four stages; all 0 switches MDA off", PAPER),
+    Key("mda_m", int, 2, "spatial masks in each MDA adapter (M): 2 for SYSU-MM01, 12 for RegDB", PAPER),
+    Key("mda_ratio", int, 2, "no effect, as in the released model; kept so that released yml files load", RELEASED),
+)  # fmt: skip
+
+OBJECTIVE = (
+    Key("loss_id", bool, True, "cross entropy over identities", PAPER),
+    Key("loss_cmr", bool, True, "Cross-Modality Retrieval loss", PAPER),
+    Key("cmr_strength", float, 0.5, "regularisation strength of the soft rank; see docs/soft_rank.md before changing it", RELEASED),
+    Key("soft_rank", str, "auto", "auto: affine form where it is exact, else native | native: always the general form | torchsort: the extension", HERE, ("auto", "native", "torchsort")),
+    Key("lr", float, 3.5e-4, "learning rate of Adam", PAPER),
+    Key("wd", float, 5e-4, "weight decay, coupled (L2), on every parameter", RELEASED),
+    Key("num_epoch", int, 140, "epochs", PAPER),
+    Key("lr_step", tuple, (80, 120), "epochs after which the learning rate is multiplied by 0.1", PAPER),
+    Key("fp16", bool, True, "mixed precision; `amp_dtype` says which", RELEASED),
+    Key("amp_dtype", str, "auto", "auto: bf16 on GPUs that have it, fp16 with gradient scaling on others, none on a CPU | fp16 | bf16 | none", HERE, ("auto", "fp16", "bf16", "none")),
+)  # fmt: skip
+
+EVALUATION = (
+    Key("eval_initial", bool, True, "evaluate every setting before training", RELEASED),
+    Key("start_eval", int, 0, "first epoch that may be evaluated", RELEASED),
+    Key("eval_interval", int, 1, "epochs between evaluations; 0: never, and the last model is tested", RELEASED),
+    Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
+    Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER),
+    Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: 40 for SYSU-MM01, 50 for RegDB", RELEASED),
+    Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: 20 for SYSU-MM01, 10 for RegDB", RELEASED),
+    Key("mser_lambda", float, None, "weight of the original distance, 0..1; empty: 0.3 for SYSU-MM01, 0.2 for RegDB", RELEASED),
+    Key("mser_queries_only", bool, None, "only queries may be neighbours; empty: true for SYSU-MM01, false for RegDB", RELEASED),
+)  # fmt: skip
+
+GROUPS = {
+    "Run": RUN,
+    "Data and batches": DATA,
+    "Augmentation": AUGMENTATION,
+    "Model": MODEL,
+    "Losses and optimisation": OBJECTIVE,
+    "Evaluation": EVALUATION,
+}
+KEYS = {key.name: key for group in GROUPS.values() for key in group}
+
+
+def get_defaults() -> CfgNode:
+    """A new configuration that holds every key's default."""
+    return CfgNode({key.name: key.default for key in KEYS.values()})

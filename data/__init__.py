@@ -1,0 +1,114 @@
+"""Data sets, batches and augmentation, built from the configuration. Only the build_* functions read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
+
+from data import regdb, sysu
+from data.augment import COLOUR_PARTS, Recipe
+from data.images import PictureDataset, as_it_is
+from data.listing import fingerprint
+from data.samplers import NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
+from utils.errors import UserError, pick
+from utils.logging import logger
+from utils.types import Benchmark, Record
+
+DATASETS = {"sysu": sysu, "regdb": regdb}
+
+
+def data_root(cfg: CfgNode) -> str:
+    """The folder of the configured data set."""
+    return str(Path(cfg.data_root or pick(DATASETS, cfg.dataset, "dataset").DEFAULT_ROOT).expanduser())
+
+
+def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
+    """Read the configured data set; what differs from the published one or from the configuration is logged."""
+    dataset = pick(DATASETS, cfg.dataset, "dataset")
+    benchmark = dataset.load(data_root(cfg), trial=cfg.trial, hold_out=cfg.select == "val", seed=seed)
+    cameras = len({record.camera for record in (*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared)})
+    for line in benchmark.warnings:
+        logger.warning(line)
+    for key, found in (("num_id", benchmark.num_ids), ("num_cam", cameras)):
+        if cfg[key] not in (None, found):
+            logger.warning(f"{key} = {cfg[key]}, but the data have {found}; {found} is used")
+    return benchmark
+
+
+def describe(cfg: CfgNode, benchmark: Benchmark, chance: Mapping[str, float]) -> dict[str, Any]:
+    """What a run writes down about its data. chance: rank-1 of a random order by protocol, in percent."""
+    records = [*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared]
+    return {
+        "root": data_root(cfg),
+        "fingerprint": fingerprint(data_root(cfg), records),
+        "training": {"identities": benchmark.num_ids, "pictures": len(benchmark.train)},
+        "test": {"visible": len(benchmark.test.visible), "infrared": len(benchmark.test.infrared)},
+        "chance_r1": chance,
+    }
+
+
+def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int) -> DataLoader:
+    """Training batches; its `batch_sampler` is an EpochBatchSampler."""
+    sampler = build_batch_sampler(cfg, benchmark.train, seed)
+    return _loader(cfg, benchmark.train, batch_sampler=sampler, persistent=True)
+
+
+def build_test_loader(cfg: CfgNode, records: Sequence[Record]) -> DataLoader:
+    """All records in order, `batch_size` at a time."""
+    return _loader(cfg, records, batch_size=cfg.batch_size, shuffle=False)
+
+
+def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> EpochBatchSampler:
+    """The configured sampler; UserError where it cannot make a single batch."""
+    draw = pick(SAMPLERS, cfg.sample_method, "sample_method")
+    pids, modalities = (torch.tensor([getattr(r, name) for r in records]).numpy() for name in ("pid", "modality"))
+    identities = set(pids.tolist())
+    if draw in NEEDS_BOTH:
+        left_out = single_modality_ids(pids, modalities)
+        if left_out:
+            logger.warning(f"{len(left_out)} identities lack one modality and are left out by {cfg.sample_method}")
+        identities -= set(left_out)
+    if len(identities) < cfg.p_size and cfg.sample_method not in ("none", "cross_modality_random"):
+        raise UserError(f"p_size = {cfg.p_size}: {cfg.sample_method} has only {len(identities)} identities; lower p_size")
+    sizes = Sizes(p=cfg.p_size, k=cfg.k_size, batch=cfg.batch_size)
+    sampler = EpochBatchSampler(partial(draw, pids=pids, modalities=modalities, sizes=sizes), seed)
+    if not len(sampler):
+        raise UserError(
+            f"{cfg.sample_method} cannot fill one batch from {len(records)} training pictures of {len(identities)} "
+            f"identities: lower p_size ({cfg.p_size}), k_size ({cfg.k_size}) or batch_size ({cfg.batch_size})"
+        )
+    return sampler
+
+
+def build_recipe(cfg: CfgNode) -> Recipe:
+    """The configured augmentation."""
+    switches = (cfg.color_jitter, cfg.vimc_wg, cfg.vimc_cc, cfg.vimc_sj)
+    return Recipe(
+        colour=frozenset(part for part, on in zip(COLOUR_PARTS, switches) if on),
+        flip=cfg.random_flip,
+        crop=cfg.random_crop,
+        padding=cfg.padding,
+        erase=cfg.random_erase,
+        cc_released=cfg.vimc_cc_released,
+    )
+
+
+def _loader(cfg: CfgNode, records: Sequence[Record], persistent: bool = False, **batching) -> DataLoader:
+    workers = min(os.cpu_count() or 1, 8) if cfg.num_workers is None else cfg.num_workers
+    return DataLoader(
+        PictureDataset(records, cfg.image_size),
+        num_workers=workers,
+        collate_fn=as_it_is,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=persistent and workers > 0,
+        # Its own generator: opening a loader must not move the global random state that a resumed run restores.
+        generator=torch.Generator().manual_seed(0),
+        **batching,
+    )

@@ -1,0 +1,151 @@
+"""From uint8 batches to normalised float ones, with per-picture randomness (mcja.md, section 1).
+
+All random numbers of a batch are one table, drawn on the CPU from an explicit generator; what follows is a function of
+the table and the pictures, so it gives the same on every device and needs no synchronisation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.vimc import box_mask, cross_channel_cutmix, shift_hue, spectrum_jitter, weighted_grayscale
+from utils.types import Modality
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PAD_GRAY = 127
+TRIES = 10
+HUE_TURN = 0.2
+CUTMIX_AREA = (0.02, 0.33)
+ERASE_AREA = (0.02, 0.30)
+ASPECT = (0.3, 3.3)
+COLOUR_PARTS = ("hue", "wg", "cc", "sj")
+
+
+class Recipe(NamedTuple):
+    """Which augmentations are on."""
+
+    colour: frozenset[str]  # of COLOUR_PARTS; one that is off stays in the draw as "do nothing"
+    flip: bool
+    crop: bool
+    padding: int  # pixels
+    erase: bool
+    cc_released: bool = False  # the released code's exchanged height and width
+
+
+def normalise(images: Tensor) -> Tensor:
+    """[B, 3, H, W] uint8 -> float32, scaled to [0, 1] and normalised with ImageNet's mean and deviation."""
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return images.float().div_(255).sub_(mean).div_(std)
+
+
+def augment(images: Tensor, modalities: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """A training batch, [B, 3, H, W] uint8 on any device -> normalised float32 on the same device.
+
+    modalities: [B] int64, on the CPU as they come from the loader. generator: a CPU generator; every batch takes the same number of values from it,
+    whatever is switched on. Infrared pictures never get the colour part.
+    """  # fmt: skip
+    draws = Draws(len(images), generator)
+    out = colour(images, modalities, recipe, draws)
+    out = shift_window(out, recipe, draws)
+    return erase(normalise(out), recipe, draws)
+
+
+class Draws:
+    """Uniform random numbers in [0, 1) for each picture of a batch, taken by name."""
+
+    COLUMNS = {
+        "part": 1, "fires": 1, "amounts": 4, "channels": 2, "cc_tries": 2 * TRIES, "cc_place": 2,
+        "flip": 1, "window": 2, "erases": 1, "erase_tries": 2 * TRIES, "erase_place": 2,
+    }  # fmt: skip
+
+    def __init__(self, count: int, generator: torch.Generator):
+        widths = list(self.COLUMNS.values())
+        table = torch.rand(count, sum(widths), generator=generator, dtype=torch.float64)
+        self.columns = dict(zip(self.COLUMNS, table.split(widths, dim=1)))
+
+    def __getitem__(self, name: str) -> Tensor:
+        """[B, n] float64, or [B] where the entry has one column."""
+        return self.columns[name].squeeze(1)
+
+
+def colour(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """One of four colour parts, chosen uniformly, fires with p = 0.5 on each visible picture."""
+    chosen = (draws["part"] * len(COLOUR_PARTS)).long()
+    fires = (draws["fires"] < 0.5) & (modalities == Modality.VISIBLE)
+    out = images.clone()
+    for number, part in enumerate(COLOUR_PARTS):
+        rows = torch.nonzero(fires & (chosen == number))[:, 0]
+        if part in recipe.colour and len(rows):
+            on_device = rows.to(images.device, non_blocking=True)
+            out[on_device] = _apply(part, images[on_device], rows, recipe, draws)
+    return out
+
+
+def _apply(part: str, images: Tensor, rows: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    def send(values: Tensor) -> Tensor:
+        return values[rows].to(images.device, non_blocking=True)
+
+    amounts = draws["amounts"]
+    if part == "hue":
+        return shift_hue(images, send((2 * amounts[:, 0] - 1) * HUE_TURN))
+    if part == "wg":
+        return weighted_grayscale(images, send(amounts[:, :3] / amounts[:, :3].sum(dim=1, keepdim=True)))
+    first = (draws["channels"][:, 0] * 3).long()
+    if part == "sj":
+        return spectrum_jitter(images, send(first), send(amounts[:, 3]))
+    other = (first + 1 + (draws["channels"][:, 1] * 2).long()) % 3
+    height, width = images.shape[-2:]
+    frame = (width, height) if recipe.cc_released else (height, width)
+    boxes = draw_boxes(draws["cc_tries"], draws["cc_place"], *frame, CUTMIX_AREA)
+    return cross_channel_cutmix(images, send(torch.stack([first, other], dim=1)), send(boxes))
+
+
+def draw_boxes(tries: Tensor, place: Tensor, height: int, width: int, area: tuple[float, float]) -> Tensor:
+    """Random rectangles, the first of ten tries that is smaller than the frame: [B, 4] int64 (top, left, height, width).
+
+    tries: [B, 2 * TRIES] and place: [B, 2], uniform in [0, 1). The area is a uniform fraction of the frame, the aspect
+    (height / width) log-uniform in ASPECT; an empty rectangle where no try fits.
+    """
+    fraction, aspect = tries.view(-1, 2, TRIES).unbind(1)
+    pixels = (area[0] + fraction * (area[1] - area[0])) * height * width
+    low, high = map(math.log, ASPECT)
+    ratio = torch.exp(low + aspect * (high - low))
+    tall, wide = (pixels * ratio).sqrt().round(), (pixels / ratio).sqrt().round()
+    fits = (tall < height) & (wide < width)
+    first = fits.long().argmax(dim=1, keepdim=True)
+    tall, wide = ((side * fits).gather(1, first)[:, 0] for side in (tall, wide))
+    top = (place[:, 0] * (height - tall + 1)).floor()
+    left = (place[:, 1] * (width - wide + 1)).floor()
+    return torch.stack([top, left, tall, wide], dim=1).long()
+
+
+def shift_window(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Flip (p = 0.5), then pad with grey and crop a random window of the same size, in one gather."""
+    batch, _, height, width = images.shape
+    padding = recipe.padding if recipe.crop else 0
+    offsets = (draws["window"] * (2 * padding + 1)).long()
+    rows = torch.arange(height) + offsets[:, :1]
+    columns = torch.arange(width) + offsets[:, 1:]
+    if recipe.flip:
+        mirrored = (draws["flip"] < 0.5)[:, None]
+        columns = torch.where(mirrored, width + 2 * padding - 1 - columns, columns)
+    padded = F.pad(images, (padding,) * 4, value=PAD_GRAY)
+    rows, columns = (index.to(images.device, non_blocking=True) for index in (rows, columns))
+    rows = rows[:, None, :, None].expand(-1, 3, -1, padded.shape[-1])
+    columns = columns[:, None, None, :].expand(-1, 3, height, -1)
+    return padded.gather(2, rows).gather(3, columns)
+
+
+def erase(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Random erasing of normalised pictures: with p = 0.5 a random rectangle becomes 0."""
+    if not recipe.erase:
+        return images
+    boxes = draw_boxes(draws["erase_tries"], draws["erase_place"], *images.shape[-2:], ERASE_AREA)
+    boxes = boxes * (draws["erases"] < 0.5)[:, None]
+    return images.masked_fill(box_mask(boxes.to(images.device, non_blocking=True), *images.shape[-2:]), 0)

@@ -1,0 +1,51 @@
+"""Pictures from disk to batches of uint8 tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from utils.errors import UserError
+from utils.types import Batch, Record
+
+
+def load_image(path: str, size: tuple[int, int]) -> Tensor:
+    """Decode a picture as RGB and resize it (bilinear, anti-aliased) to (height, width): [3, H, W] uint8.
+
+    One-channel pictures get three equal channels. Raises UserError naming a picture that cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            resized = image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable picture ({error}); replace the file") from None
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+class PictureDataset(Dataset):
+    """Records as pictures; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them."""
+
+    def __init__(self, records: Sequence[Record], size: tuple[int, int]):
+        self.paths = [record.path for record in records]
+        self.labels = torch.tensor([record[1:] for record in records], dtype=torch.int64)
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """A batch of the given rows, decoded."""
+        images = torch.stack([load_image(self.paths[index], self.size) for index in indices])
+        rows = torch.tensor(indices, dtype=torch.int64)
+        pids, cameras, modalities = self.labels[rows].unbind(1)
+        return Batch(images, pids, cameras, modalities, rows)
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """Collate function for data that come as batches."""
+    return batch

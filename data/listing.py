@@ -1,0 +1,57 @@
+"""What data set readers share: listing pictures, and comparing counts with the published ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.types import Record
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+
+
+def require_folder(root: str, inside: str, name: str) -> Path:
+    """`root` as a path; UserError unless it is a folder that holds `inside`."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data_root {folder}: no such folder; set data_root to the folder of {name}")
+    if not (folder / inside).exists():
+        raise UserError(f"data_root {folder}: not {name}, {inside}/ is missing in it")
+    return folder
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Picture files directly in `folder`, sorted by name; none if the folder does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def require_records(records: Sequence[Record], message: str) -> None:
+    """UserError with `message` when there are no records."""
+    if not records:
+        raise UserError(message)
+
+
+def differences(name: str, published: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    """One line that says which counts differ from the published data set; none when all agree."""
+    wrong = [f"{found[what]} {what} (published: {number})" for what, number in published.items() if found[what] != number]
+    return [f"not the published {name}: " + ", ".join(wrong)] if wrong else []
+
+
+def fingerprint(root: str, records: Iterable[Record]) -> str:
+    """SHA-256, in hex, of the pictures' names and sizes: tells data sets apart without reading them.
+
+    Raises UserError for a picture that is listed and not there.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(record.path for record in records):
+        try:
+            size = os.path.getsize(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); the data set is not complete") from None
+        digest.update(f"{os.path.relpath(path, root)}\0{size}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""SYSU-MM01 (Wu et al., ICCV 2017), from its published layout and official evaluation split. Opens no picture.
+
+`root/cam{1..6}/{identity:04d}/{number:04d}.jpg`; cameras 1, 2, 4, 5 are visible, 3 and 6 infrared.
+`root/exp/{train,val,test}_id.{txt,mat}` list identities; `root/exp/rand_perm_cam.mat` fixes the ten trials.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+from torch import Tensor
+
+from data.listing import differences, list_pictures, require_folder, require_records
+from utils.errors import UserError
+from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
+
+DEFAULT_ROOT = "datasets/SYSU-MM01"
+MSER = MserDefaults(k1=40, k2=20, lam=0.3, queries_only=True)
+VISIBLE_CAMERAS = (1, 2, 4, 5)
+INFRARED_CAMERAS = (3, 6)
+MODES = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
+SHOTS = (1, 10)
+NUM_TRIALS = 10
+PUBLISHED = {
+    "training identities": 395,
+    "visible training images": 22258,
+    "infrared training images": 11909,
+    "queries": 3803,
+    "single-shot all-search gallery images": 301,
+}
+
+
+def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
+    """Read SYSU-MM01 below `root`.
+
+    hold_out: keep the identities of val_id out of training and return them as the validation split; else they follow
+    those of train_id in the training set, as is common practice. A training label is the position in that list.
+    `trial` and `seed` are not used: the data set has one split. Raises UserError for a missing or unreadable part.
+    """
+    folder = require_folder(root, "exp", "SYSU-MM01")
+    train_ids, val_ids, test_ids = (read_ids(folder / "exp", name) for name in ("train_id", "val_id", "test_id"))
+    permutations = read_permutations(folder / "exp" / "rand_perm_cam.mat")
+    learned = train_ids if hold_out else train_ids + val_ids
+    train = records_of(folder, {identity: label for label, identity in enumerate(learned)})
+    require_records(train, f"{folder}: no training pictures cam*/{{identity:04d}}/*.jpg of the identities in exp/")
+    test = evaluation_split(folder, "sysu", test_ids, permutations)
+    return Benchmark(
+        name="sysu",
+        trial=None,
+        num_ids=len(learned),
+        train=train,
+        test=test,
+        validation=evaluation_split(folder, "sysu-val", val_ids, permutations) if hold_out else None,
+        excluded=excluded,
+        mser=MSER,
+        warnings=[] if hold_out else differences("SYSU-MM01", PUBLISHED, counts(train, len(learned), test)),
+    )
+
+
+def excluded(query_pids: Tensor, query_cameras: Tensor, gallery_pids: Tensor, gallery_cameras: Tensor) -> Tensor:
+    """Gallery pictures that a query skips, [Q], [Q], [G], [G] int64 -> [Q, G] bool.
+
+    A query skips everything from its own camera's place; cameras 2 and 3 look at the same place (the protocol's rule).
+    """
+    return place(query_cameras)[:, None] == place(gallery_cameras)[None, :]
+
+
+def place(cameras: Tensor) -> Tensor:
+    """What a camera looks at, as the number of the first camera that does."""
+    return cameras.masked_fill(cameras == 3, 2)
+
+
+def read_ids(folder: Path, name: str) -> list[int]:
+    """Identities of `folder/name.txt` (one comma-separated line), or of `folder/name.mat` (variable `id`)."""
+    text, mat = folder / f"{name}.txt", folder / f"{name}.mat"
+    try:
+        if text.is_file():
+            return [int(word) for word in text.read_text().replace(",", " ").split()]
+        if mat.is_file():
+            return [int(identity) for identity in loadmat(mat)["id"].ravel()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{text if text.is_file() else mat}: not a list of identities ({error})") from None
+    raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
+
+
+def read_permutations(path: Path) -> Mapping[tuple[int, int], np.ndarray]:
+    """The official trials: (camera, identity) -> [10, n] int64, 1-based image numbers in random order."""
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing: it is not in the data set's archive; its authors publish it in their evaluation "
+            "repository (wuancong/SYSU-MM01) under evaluation/data_split/; copy it to exp/"
+        )
+    try:
+        cells = loadmat(path)["rand_perm_cam"]
+        return {
+            (camera + 1, identity + 1): np.asarray(numbers, dtype=np.int64)
+            for camera in range(len(cells))
+            for identity, (numbers,) in enumerate(cells[camera, 0])
+            if numbers.size
+        }
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        raise UserError(f"{path}: not the official permutation file ({type(error).__name__}: {error})") from None
+
+
+def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
+    """Every picture of the given identities (identity -> pid), all cameras, sorted by path."""
+    records = []
+    for camera in range(1, 7):
+        modality = Modality.INFRARED if camera in INFRARED_CAMERAS else Modality.VISIBLE
+        for identity, pid in labels.items():
+            pictures = list_pictures(folder / f"cam{camera}" / f"{identity:04d}")
+            records += [Record(str(path), pid, camera, modality) for path in pictures]
+    return sorted(records)
+
+
+def evaluation_split(
+    folder: Path, name: str, identities: Sequence[int], permutations: Mapping[tuple[int, int], np.ndarray]
+) -> Split:
+    """Pictures and the four settings (all, indoor; 1 and 10 shots) of some identities; ten trials each."""
+    records = records_of(folder, {identity: identity for identity in identities})
+    visible = [record for record in records if record.modality == Modality.VISIBLE]
+    infrared = [record for record in records if record.modality == Modality.INFRARED]
+    settings = [
+        Setting(f"{name}/{mode}/{shots}-shot", Modality.INFRARED, trials(visible, len(infrared), cameras, shots, permutations))
+        for mode, cameras in MODES.items()
+        for shots in SHOTS
+    ]  # fmt: skip
+    return Split(visible, infrared, settings, quick=(f"{name}/all/1-shot",))
+
+
+def trials(
+    visible: Sequence[Record],
+    num_queries: int,
+    cameras: Iterable[int],
+    shots: int,
+    permutations: Mapping[tuple[int, int], np.ndarray],
+) -> list[Trial]:
+    """The ten official galleries: the first `shots` numbers of a trial's row, of each identity and camera."""
+    row_of = defaultdict(dict)
+    for row, record in enumerate(visible):
+        if record.camera in cameras:
+            row_of[record.camera, record.pid][int(Path(record.path).stem)] = row
+    galleries = [[] for _ in range(NUM_TRIALS)]
+    for key, rows in row_of.items():
+        if key not in permutations:
+            raise UserError(f"exp/rand_perm_cam.mat has no entry for camera {key[0]}, identity {key[1]}: wrong file?")
+        for gallery, numbers in zip(galleries, permutations[key]):
+            gallery += [rows[number] for number in numbers[:shots].tolist() if number in rows]
+    query = np.arange(num_queries)
+    return [Trial(query, np.array(sorted(gallery), dtype=np.int64)) for gallery in galleries]
+
+
+def counts(train: Sequence[Record], num_ids: int, test: Split) -> dict[str, int]:
+    """The numbers that PUBLISHED gives for the whole data set."""
+    visible = sum(record.modality == Modality.VISIBLE for record in train)
+    single_shot = next(setting for setting in test.settings if setting.protocol == "sysu/all/1-shot")
+    values = (num_ids, visible, len(train) - visible, len(test.infrared), len(single_shot.trials[0].gallery))
+    return dict(zip(PUBLISHED, values))

@@ -1,0 +1,113 @@
+"""From pictures to rows of results: one pass over the test pictures, then every setting and ranking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from ignite.engine import Engine
+from ignite.handlers import EpochOutputStore, ProgressBar
+from torch import Tensor, nn
+
+from data.augment import normalise
+from data.vimc import spectra
+from engine.retrieval.protocols import Ranker, chance, evaluate_setting
+from utils.logging import logger
+from utils.types import Batch, Exclusion, Features, Modality, ResultRow, Setting, Split, Stage
+
+
+class Evaluator:
+    """Evaluates models on one split. Holds no model and no results; evaluations do not depend on their order.
+
+    loaders: every picture of a modality, in the order of the split's records. rankers: by name; "mser" needs spectra.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        loaders: Mapping[Modality, Iterable[Batch]],
+        rankers: Mapping[str, Ranker],
+        excluded: Exclusion,
+        trial: int | None,
+        device: torch.device,
+    ):
+        self.split = split
+        self.loaders = loaders
+        self.rankers = rankers
+        self.excluded = excluded
+        self.trial = trial
+        self.device = device
+
+    def __call__(
+        self, model: nn.Module, stage: Stage, rankings: Sequence[str], protocols: Sequence[str] | None = None
+    ) -> list[ResultRow]:
+        """Rows of every setting (or of the named ones) under each ranking, in percent; the model's mode is restored."""
+        clock = time.perf_counter()
+        features = self.extract(model, with_spectra="mser" in rankings)
+        extracted = time.perf_counter()
+        rows = []
+        for setting in self.split.settings:
+            if protocols is None or setting.protocol in protocols:
+                rows += [self._row(features, setting, ranking, stage) for ranking in rankings]
+        logger.info(
+            f"evaluated epoch {stage.epoch}: embedding {extracted - clock:.1f} s, "
+            f"ranking {time.perf_counter() - extracted:.1f} s"
+        )
+        return rows
+
+    def extract(self, model: nn.Module, with_spectra: bool) -> dict[Modality, Features]:
+        """Embeddings of both modalities; visible pictures in four spectra where asked, infrared ones have one."""
+        training = model.training
+        try:
+            return {
+                modality: extract_features(
+                    model, loader, self.device, with_spectra=with_spectra and modality == Modality.VISIBLE
+                )
+                for modality, loader in self.loaders.items()
+            }
+        finally:
+            model.train(training)
+
+    def chance(self) -> dict[str, float]:
+        """Rank-1 of a random order, in percent, by protocol."""
+        features = {
+            modality: Features(torch.empty(1, len(records), 0), *_labels(records))
+            for modality, records in ((Modality.VISIBLE, self.split.visible), (Modality.INFRARED, self.split.infrared))
+        }
+        return {s.protocol: 100 * chance(features, s, self.excluded) for s in self.split.settings}
+
+    def _row(self, features: Mapping[Modality, Features], setting: Setting, ranking: str, stage: Stage) -> ResultRow:
+        metrics = evaluate_setting(features, setting, self.excluded, self.rankers[ranking])
+        percent = {name: round(100 * value, 6) for name, value in metrics.items()}
+        return ResultRow(
+            stage.name, stage.epoch, setting.protocol, self.trial, stage.selected_on, ranking, **percent
+        )  # fmt: skip
+
+
+def extract_features(model: nn.Module, loader: Iterable[Batch], device: torch.device, with_spectra: bool) -> Features:
+    """Embed every picture once per spectrum, in float32; each is decoded once. The features stay on the device."""
+    views: Callable[[Tensor], list[Tensor]] = spectra if with_spectra else lambda images: [images]
+
+    @torch.inference_mode()
+    def step(engine: Engine, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        model.eval()
+        images = batch.images.to(device, non_blocking=True)
+        embeddings = torch.stack([model(normalise(view)).embeddings for view in views(images)])
+        return embeddings, batch.pids.to(device), batch.cameras.to(device)
+
+    engine, store = Engine(step), EpochOutputStore()
+    store.attach(engine, "features")
+    ProgressBar(persist=False, desc="embedding", disable=None).attach(engine)
+    engine.run(loader)
+    embeddings, pids, cameras = zip(*store.data)
+    return Features(torch.cat(embeddings, dim=1), torch.cat(pids), torch.cat(cameras))
+
+
+def mean_rank1(rows: Sequence[ResultRow]) -> float:
+    """The score that selects a model: mean cosine rank-1 of the rows, in percent."""
+    return sum(row.r1 for row in rows) / len(rows)
+
+
+def _labels(records) -> tuple[Tensor, Tensor]:
+    return torch.tensor([record.pid for record in records]), torch.tensor([record.camera for record in records])

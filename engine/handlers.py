@@ -1,0 +1,118 @@
+"""What hangs on the trainer's events: epochs, log lines, curves, and the guard against divergence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from ignite.engine import CallableEventWithFilter, Engine, Events, State
+from ignite.handlers import ProgressBar
+from ignite.handlers.tensorboard_logger import TensorboardLogger
+from ignite.metrics import Average
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from data.samplers import EpochBatchSampler
+from utils.errors import UserError
+from utils.logging import logger
+from utils.seeding import derive_seed
+
+
+def attach_epochs(trainer: Engine, sampler: EpochBatchSampler, generator: torch.Generator, seed: int) -> None:
+    """Draw each epoch's batches and seed its augmentation from (seed, epoch)."""
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def start_epoch(engine: Engine) -> None:
+        epoch = engine.state.epoch
+        sampler.set_epoch(epoch)
+        generator.manual_seed(derive_seed(seed, epoch))
+        # Epochs differ in length. Ignite ends a run once iteration >= epoch_length * max_epochs, so the two must agree.
+        engine.state.epoch_length = len(sampler)
+        engine.state.iteration = (epoch - 1) * len(sampler)
+
+
+def batches_done(state: State) -> int:
+    """Batches of the current epoch that were trained on."""
+    return state.iteration - (state.epoch - 1) * state.epoch_length
+
+
+def in_epoch(every: int) -> CallableEventWithFilter:
+    """Every so many iterations, counted from the epoch's start (Ignite's own `every` counts from the run's)."""
+    return Events.ITERATION_COMPLETED(event_filter=lambda engine, _: batches_done(engine.state) % every == 0)
+
+
+def attach_guard(trainer: Engine, model: nn.Module, names: tuple[str, ...], every: int, rescue: Callable[[], str]) -> None:
+    """Stop with the epoch and the named losses when one, or a weight at the epoch's end, is not finite.
+
+    Losses are watched on the device and read every `every` iterations and at the epoch's end, before anything is saved.
+    rescue: says where the last good checkpoint is.
+    """
+    first: list[Tensor] = []  # the losses of the first bad iteration, or of the latest good one
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def watch(engine: Engine) -> None:
+        losses = torch.stack([engine.state.output[name] for name in names])
+        first[:] = [torch.where(first[0].isfinite().all(), losses, first[0]) if first else losses]
+
+    @trainer.on(in_epoch(every) | Events.EPOCH_COMPLETED)
+    def check(engine: Engine) -> None:
+        values = first[0].tolist()
+        if not all(map(_finite, values)):
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values))
+            raise UserError(f"epoch {engine.state.epoch}: training diverged ({shown}); {rescue()}")
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def check_weights(engine: Engine) -> None:
+        finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()])
+        if not finite.all():
+            name = [name for name, _ in model.named_parameters()][int(finite.int().argmin())]
+            raise UserError(f"epoch {engine.state.epoch}: training diverged, {name} is not finite; {rescue()}")
+
+
+def attach_log(trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], every: int, num_epoch: int) -> None:
+    """A progress bar on a terminal, a log line every `every` iterations and one per epoch with the means."""
+    ProgressBar(persist=False, disable=None).attach(trainer)
+    for name in names:
+        Average(output_transform=lambda output, name=name: output[name]).attach(trainer, name)
+    started = [0.0]
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def start_clock(engine: Engine) -> None:
+        started[0] = time.perf_counter()
+
+    @trainer.on(in_epoch(every))
+    def log_iteration(engine: Engine) -> None:
+        state = engine.state
+        logger.info(f"epoch {state.epoch} [{batches_done(state)}/{state.epoch_length}] {_shown(state.output, names)}")
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def log_epoch(engine: Engine) -> None:
+        state, rate = engine.state, optimizer.param_groups[0]["lr"]
+        seconds = time.perf_counter() - started[0]
+        logger.info(
+            f"epoch {state.epoch}/{num_epoch}: {_shown(state.metrics, names)}, lr {rate:.3g}, "
+            f"{state.epoch_length} batches in {seconds:.1f} s"
+        )
+
+
+def attach_tensorboard(trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], folder: Path) -> TensorboardLogger:
+    """Curves of the epoch means and the learning rate; the caller closes the logger."""
+    curves = TensorboardLogger(log_dir=str(folder))
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def write(engine: Engine) -> None:
+        for name in names:
+            curves.writer.add_scalar(f"train/{name}", float(engine.state.metrics[name]), engine.state.epoch)
+        curves.writer.add_scalar("train/lr", optimizer.param_groups[0]["lr"], engine.state.epoch)
+
+    return curves
+
+
+def _shown(values: dict[str, Tensor | float], names: tuple[str, ...]) -> str:
+    return " ".join(f"{name} {float(values[name]):.4f}" for name in names)
+
+
+def _finite(value: float) -> bool:
+    return abs(value) < float("inf")

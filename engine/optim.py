@@ -1,0 +1,43 @@
+"""Optimiser, schedule and numeric precision of training (mcja.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
+
+from utils.logging import logger
+
+
+def adam(model: nn.Module, lr: float, weight_decay: float) -> Adam:
+    """Adam with coupled L2 on all trainable parameters."""
+    return Adam([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
+
+
+def step_schedule(optimizer: Adam, epochs: Sequence[int]) -> MultiStepLR:
+    """The learning rate falls to a tenth after each of the given epochs."""
+    return MultiStepLR(optimizer, milestones=list(epochs), gamma=0.1)
+
+
+def precision(enabled: bool, name: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type of a training step, or None for float32.
+
+    name: auto | fp16 | bf16 | none. auto is bf16 on GPUs that compute in it, fp16 on others, None on a CPU.
+    """
+    if not enabled or name == "none":
+        return None
+    if device.type == "cpu":
+        if name == "fp16":
+            logger.warning("amp_dtype = fp16 is not for a CPU: training in float32")
+        return torch.bfloat16 if name == "bf16" else None
+    if name == "auto":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}[name]
+
+
+def gradient_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.GradScaler:
+    """Scales the loss where gradients are computed in fp16; does nothing elsewhere."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)

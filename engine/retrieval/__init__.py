@@ -1,0 +1,1 @@
+"""Ranking and its metrics: pure functions of tensors (or numpy arrays)."""

@@ -1,0 +1,141 @@
+"""A training run: what it remembers, when it evaluates and saves, and how it goes on after it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.utils.data import DataLoader
+
+from engine.checkpoint import Origin, Stateful, load_weights_into, open_checkpoint, save_checkpoint
+from engine.evaluator import Evaluator, mean_rank1
+from utils.logging import logger
+from utils.results import format_table, write_rows
+from utils.runs import BEST, LAST, RESULTS
+from utils.types import ResultRow, Stage
+
+
+@dataclass
+class Progress:
+    """What a run remembers beside tensors; a checkpoint entry of plain values."""
+
+    epoch: int = 0  # completed
+    best_epoch: int = 0  # 0: none selected yet
+    best_score: float = -1.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(asdict(Progress(**state)))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a run evaluates, and which model it keeps."""
+
+    num_epoch: int
+    eval_initial: bool
+    start_eval: int
+    eval_interval: int  # 0: never
+    select: str  # "test" | "val" | "last"
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the model is evaluated after this epoch."""
+        return self.eval_interval > 0 and epoch >= self.start_eval and epoch % self.eval_interval == 0
+
+
+class Training:
+    """Runs `trainer` over `loader` for the schedule's epochs, saving everything needed to go on exactly.
+
+    parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress). `test` evaluates the
+    final settings, `selection` the quick ones during training.
+    """
+
+    def __init__(
+        self,
+        trainer: Engine,
+        loader: DataLoader,
+        parts: dict[str, Stateful],
+        schedule: Schedule,
+        test: Evaluator,
+        selection: Evaluator,
+        folder: Path,
+        origin: Origin,
+    ):
+        self.trainer, self.loader, self.parts, self.schedule = trainer, loader, parts, schedule
+        self.test, self.selection, self.folder, self.origin = test, selection, folder, origin
+        self.model: nn.Module = parts["model"]
+        self.progress: Progress = parts["progress"]
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._finish_epoch)
+
+    def run(self, rankings: Sequence[str]) -> list[ResultRow]:
+        """Train to the end, then test the selected model under `rankings`: the rows of that test."""
+        self._publish()
+        if self.progress.epoch == 0 and not self.progress.rows:
+            self._begin()
+        if self.progress.epoch < self.schedule.num_epoch:
+            length = len(self.loader.batch_sampler)
+            state = {"epoch": self.progress.epoch, "max_epochs": self.schedule.num_epoch, "epoch_length": length}
+            self.trainer.load_state_dict(state)
+            self.trainer.run(self.loader)
+        rows = self.test(self.model, self._choose(), rankings)
+        write_rows(self.folder / RESULTS, [*self._rows(), *rows])
+        return rows
+
+    def _begin(self) -> None:
+        if self.schedule.eval_initial:
+            rows = self.test(self.model, Stage("initial", 0), ["cosine"])
+            logger.info("before training:\n" + format_table(rows))
+            self._add(rows)
+        self._save(LAST)
+
+    def _finish_epoch(self, engine: Engine) -> None:
+        self.parts["scheduler"].step()
+        self.progress.epoch = engine.state.epoch
+        if self.schedule.evaluates(engine.state.epoch):
+            self._evaluate()
+        self._save(LAST)
+        self._publish()
+
+    def _evaluate(self) -> None:
+        rows = self.selection(self.model, Stage("train", self.progress.epoch), ["cosine"], self.selection.split.quick)
+        score = mean_rank1(rows)
+        for row in rows:
+            logger.info(f"epoch {row.epoch}, {row.protocol}: rank-1 {row.r1:.2f} %, mAP {row.mAP:.2f} %, mINP {row.mINP:.2f} %")
+        self.progress.rows += [row._asdict() for row in rows]
+        if self.schedule.select != "last" and score > self.progress.best_score:
+            self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
+            self._save(BEST)
+
+    def _choose(self) -> Stage:
+        """Load the selected model, and say which it is; the last one where none was selected."""
+        epoch, best = self.progress.best_epoch, self.folder / BEST
+        if not epoch:
+            return Stage("test", self.progress.epoch, "last")
+        checkpoint = open_checkpoint(str(best), best=True) if best.is_file() else None
+        if checkpoint is None or checkpoint.epoch != epoch:
+            logger.warning(f"{best} does not hold the selected model of epoch {epoch}: the last model is tested instead")
+            return Stage("test", self.progress.epoch, "last")
+        load_weights_into(self.model, checkpoint, allow_other_head=False)
+        logger.info(f"testing the model of epoch {epoch}, selected on {self.schedule.select}")
+        return Stage("test", epoch, self.schedule.select)
+
+    def _rows(self) -> list[ResultRow]:
+        return [ResultRow(**row) for row in self.progress.rows]
+
+    def _add(self, rows: Sequence[ResultRow]) -> None:
+        self.progress.rows += [row._asdict() for row in rows]
+        self._publish()
+
+    def _publish(self) -> None:
+        """results.jsonl holds exactly what the checkpoint holds: rows of an unfinished epoch are not kept."""
+        write_rows(self.folder / RESULTS, self._rows())
+
+    def _save(self, name: str) -> None:
+        save_checkpoint(self.folder, name, self.origin, self.parts)

@@ -1,0 +1,97 @@
+"""Train and test visible-infrared person re-identification models.
+
+    python main.py --cfg configs/SYSU_MCJA.yml --gpu 0 --seed 8 --desc MCJA
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from yacs.config import CfgNode
+
+from configs import cautions, load_config
+from data import build_benchmark, build_train_loader, describe
+from engine import build_evaluator, build_training, rankings
+from engine.checkpoint import Checkpoint, changed_keys, load_weights_into, open_checkpoint, require_same_split, tested_stage
+from losses import build_criterion
+from models import build_model
+from utils.cli import Parser, exit_code
+from utils.device import pick_device
+from utils.logging import log_to_file, log_to_terminal, logger
+from utils.results import format_table, write_rows
+from utils.runs import LOG, RESULTS, new_run_folder, write_record
+from utils.seeding import seed_everything
+
+DEFAULT_SEED = 8
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ from the defaults")
+    parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
+    parser.add_argument("--seed", type=int, help=f"of everything random (default: {DEFAULT_SEED}, or the resumed run's)")
+    parser.add_argument("--desc", help="last part of the run folder's name")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")
+    return parser.parse_intermixed_args(argv)
+
+
+def run(argv: Sequence[str] | None) -> None:
+    args = parse(argv)
+    cfg = load_config(args.cfg, args.opts)
+    log_to_terminal()
+    device = pick_device(args.gpu)
+    checkpoint = open_checkpoint(cfg.resume, best=cfg.test_only) if cfg.resume else None
+    resumed = checkpoint if checkpoint and checkpoint.origin and not cfg.test_only else None
+    warn(cfg, args.seed, resumed)
+    seed = resumed.origin.seed if resumed else DEFAULT_SEED if args.seed is None else args.seed
+    seed_everything(seed, cfg.deterministic)
+
+    benchmark = build_benchmark(cfg, seed)
+    model = build_model(cfg, benchmark.num_ids)
+    if checkpoint:
+        require_same_split(checkpoint, benchmark, cfg.test_only, cfg.allow_split_mismatch)
+        load_weights_into(model, checkpoint, allow_other_head=not resumed)
+    model.to(device)
+    test = build_evaluator(cfg, benchmark, benchmark.test, device)
+    record = {"command": sys.argv, "seed": seed, "device": str(device), "data": describe(cfg, benchmark, test.chance())}
+
+    if cfg.test_only:
+        folder = open_folder(cfg, args.desc, None, record)
+        rows = test(model, tested_stage(checkpoint), rankings(cfg))
+        write_rows(folder / RESULTS, rows)
+    else:
+        loader, criterion = build_train_loader(cfg, benchmark, seed), build_criterion(cfg)
+        folder = open_folder(cfg, args.desc, resumed, record)
+        training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
+        rows = training.run(rankings(cfg))
+    logger.info(f"epoch {rows[0].epoch}, in percent:\n{format_table(rows)}")
+    logger.info(f"run folder: {folder}")
+
+
+def warn(cfg: CfgNode, seed: int | None, resumed: Checkpoint | None) -> None:
+    """Say what is probably not meant."""
+    lines = cautions(cfg)
+    if resumed:
+        lines += [f"differs from the run that is resumed: {line}" for line in changed_keys(resumed, cfg)]
+        if seed not in (None, resumed.origin.seed):
+            lines.append(f"--seed {seed} is ignored: the resumed run goes on with its seed {resumed.origin.seed}")
+    for line in lines:
+        logger.warning(line)
+
+
+def open_folder(cfg: CfgNode, desc: str | None, resumed: Checkpoint | None, record: dict):
+    """The run's folder, a new one unless a run goes on in its own; the log goes there from now on."""
+    folder = resumed.folder if resumed else None
+    if folder is None:
+        folder = new_run_folder(cfg.output_dir, cfg.dataset, cfg.prefix, desc)
+        write_record(folder, cfg.dump(), record)
+    log_to_file(folder / LOG)
+    logger.info(f"run folder: {folder}")
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(run, None)))

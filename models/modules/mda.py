@@ -1,0 +1,31 @@
+"""Modality Distribution Adapter (MCJA paper, section III; mcja.md, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ModalityDistributionAdapter(nn.Module):
+    """Residual channel re-weighting from M spatially masked sums: [B, C, H, W] -> [B, C, H, W].
+
+    At the start it is the identity (the last batch norm's weight and bias are 0). Parameter names and shapes are those
+    of published checkpoints. Raises ValueError in training mode for a batch of one, as batch norm does.
+    """
+
+    def __init__(self, in_channels: int, num_masks: int):
+        super().__init__()
+        self.sc_conv = nn.Conv2d(in_channels, num_masks, kernel_size=1)
+        self.ca_conv = nn.Conv1d(in_channels, in_channels, kernel_size=num_masks, groups=in_channels, bias=False)
+        self.ca_bn = nn.BatchNorm1d(in_channels)
+        self.norm_bn = nn.BatchNorm2d(in_channels)
+        nn.init.zeros_(self.norm_bn.weight)
+        nn.init.zeros_(self.norm_bn.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        masks = self.sc_conv(x).flatten(2).softmax(dim=2)  # [B, M, HW]
+        sums = torch.bmm(x.flatten(2), masks.to(x.dtype).transpose(1, 2))  # [B, C, M]
+        # The depth-wise convolution has one output position: a weighted sum over the masks.
+        combined = (sums * self.ca_conv.weight[:, 0]).sum(dim=2)  # [B, C]
+        gate = self.ca_bn(combined).sigmoid()[:, :, None, None]
+        return x + self.norm_bn(gate * x)

@@ -1,0 +1,58 @@
+"""Shared by the tests: tiny drawn data sets, golden numbers, and the command line run inside the test's process."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from tools import make_synthetic
+from utils.cli import exit_code
+from utils.logging import stop_logging
+
+# One thread: the tensors are tiny, and several test machines share their cores.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY = [
+    "--cfg", "configs/Demo.yml", "--gpu", "cpu", "num_epoch", "2", "image_size", "(64, 32)", "p_size", "4", "k_size", "4",
+    "batch_size", "16", "eval_interval", "1", "log_period", "2", "lr_step", "[1]", "mda_layers", "[0, 0, 1, 0]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sysu_root(tmp_path_factory) -> Path:
+    """A SYSU-MM01 of 6 + 2 + 4 drawn identities."""
+    return _draw(tmp_path_factory, "--train-ids", "6", "--val-ids", "2", "--test-ids", "4", "--images", "2")
+
+
+@pytest.fixture(scope="session")
+def regdb_root(tmp_path_factory) -> Path:
+    """A RegDB of 12 drawn identities, 3 pictures of each in both modalities."""
+    return _draw(tmp_path_factory, "--layout", "regdb", "--ids", "12", "--images", "3")
+
+
+def _draw(tmp_path_factory, *arguments: str) -> Path:
+    root = tmp_path_factory.mktemp("drawn") / "data"
+    assert make_synthetic.main([str(root), *arguments, "--size", "64", "32", "--workers", "1"]) == 0
+    return root
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    """The arrays of tests/golden/<name>_public.npz."""
+    with np.load(GOLDEN / f"{name}_public.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def run_main(monkeypatch):
+    """run_main(*arguments) -> exit code of main.py, from the repository root."""
+    monkeypatch.chdir(Path(main.__file__).parent)
+    yield lambda *arguments: exit_code(partial(main.run, [str(argument) for argument in arguments]))
+    stop_logging()

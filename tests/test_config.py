@@ -1,0 +1,287 @@
+"""Configuration: released yml files, the styles people write, and messages that name file and key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from yacs.config import CfgNode
+
+from configs import cautions, load_config
+from configs.defaults import GROUPS, KEYS, get_defaults
+from utils.errors import UserError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+YML_FILES = sorted(CONFIGS.glob("**/*.yml"))
+RELEASED = """
+prefix: SYSU_MCJA
+dataset: 'sysu'
+image_size: (384, 192)
+sample_method: norm_triplet
+p_size: 8
+k_size: 16
+batch_size: 128
+random_flip: true
+random_crop: True
+random_erase: yes
+color_jitter: on
+padding: 10
+vimc_wg: True
+vimc_cc: true
+vimc_sj: false
+drop_last_stride: true
+mda_ratio: 2
+mda_m: 2
+loss_id: true
+loss_cmr: true
+lr: 3.5e-4
+wd: 0.0005
+num_epoch: 140
+lr_step: [80, 120]
+fp16: true
+start_eval: 0
+log_period: 150
+eval_interval: 1
+resume: ''
+mser: true
+test_only: false
+"""
+
+
+@pytest.fixture
+def yml(tmp_path):
+    """yml(text) -> path of a file that holds it."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "run.yml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def refusal(path: str | None = None, *opts: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(path, opts)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------ yml files
+
+
+def test_released_yml_loads_with_every_value_in_its_type(yml):
+    cfg = load_config(yml(RELEASED))
+    expected = {
+        "prefix": "SYSU_MCJA", "dataset": "sysu", "image_size": (384, 192), "sample_method": "norm_triplet",
+        "p_size": 8, "k_size": 16, "batch_size": 128, "random_flip": True, "random_crop": True, "random_erase": True,
+        "color_jitter": True, "padding": 10, "vimc_wg": True, "vimc_cc": True, "vimc_sj": False,
+        "drop_last_stride": True, "mda_ratio": 2, "mda_m": 2, "loss_id": True, "loss_cmr": True, "lr": 0.00035,
+        "wd": 0.0005, "num_epoch": 140, "lr_step": (80, 120), "fp16": True, "start_eval": 0, "log_period": 150,
+        "eval_interval": 1, "resume": "", "mser": True, "test_only": False,
+    }  # fmt: skip
+    assert {name: cfg[name] for name in expected} == expected
+    assert all(type(cfg[name]) is type(value) for name, value in expected.items())
+    assert expected.keys() == yaml.safe_load(RELEASED).keys()
+
+
+@pytest.mark.parametrize("path", YML_FILES, ids=lambda path: path.stem)
+def test_every_yml_of_the_project_loads(path):
+    cfg = load_config(str(path))
+    assert cfg.prefix and cautions(cfg) == []
+
+
+@pytest.mark.parametrize("path", YML_FILES, ids=lambda path: path.stem)
+def test_a_yml_holds_only_what_differs_from_the_defaults(path):
+    defaults, cfg = get_defaults(), load_config(str(path))
+    assert [name for name in yaml.safe_load(path.read_text()) if cfg[name] == defaults[name]] == []
+
+
+def test_the_papers_settings():
+    sysu, regdb = (load_config(str(CONFIGS / f"{name}_MCJA.yml")) for name in ("SYSU", "RegDB"))
+    names = ("dataset", "p_size", "k_size", "mda_m", "num_epoch", "lr_step")
+    assert [sysu[name] for name in names] == ["sysu", 8, 16, 2, 140, (80, 120)]
+    assert [regdb[name] for name in names] == ["regdb", 4, 32, 12, 300, (300,)]
+    for cfg in (sysu, regdb):
+        assert (cfg.image_size, cfg.lr, cfg.wd, cfg.fp16, cfg.mda_layers) == ((384, 192), 3.5e-4, 5e-4, True, (0, 2, 3, 0))
+
+
+def test_an_empty_yml_gives_the_defaults(yml):
+    assert load_config(yml("# nothing yet\n")) == load_config() == get_defaults()
+
+
+def test_what_a_run_writes_down_loads_again(yml):
+    cfg = load_config(None, ["lr", "1e-3", "lr_step", "[3]", "mser_k1", "7", "data_root", "somewhere"])
+    assert load_config(yml(cfg.dump())) == cfg
+
+
+# --------------------------------------------------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("name, text, value", [
+    ("lr", "1e-3", 0.001), ("lr", "3.5e-4", 0.00035), ("lr", "1", 1.0), ("lr", "'0.5'", 0.5), ("wd", "0", 0.0),
+    ("image_size", "(128, 64)", (128, 64)), ("image_size", "[128, 64]", (128, 64)), ("image_size", "(128,64)", (128, 64)),
+    ("lr_step", "[80, 120]", (80, 120)), ("lr_step", "80", (80,)), ("lr_step", "[]", ()), ("lr_step", "()", ()),
+    ("num_epoch", "3", 3), ("fp16", "False", False), ("fp16", "off", False), ("fp16", "true", True),
+    ("resume", "''", ""), ("resume", "ckptlog/sysu/run 1", "ckptlog/sysu/run 1"), ("resume", "null", ""),
+    ("pretrained", "false", "none"), ("pretrained", "None", "none"), ("pretrained", "none", "none"),
+    ("mser_k1", "None", None), ("mser_k1", "null", None), ("mser_k1", "5", 5), ("mser_queries_only", "", None),
+    ("data_root", "", None), ("data_root", "null", None), ("prefix", "2024", "2024"), ("prefix", "0", "0"),
+])  # fmt: skip
+def test_a_value_in_the_yml(yml, name, text, value):
+    found = load_config(yml(f"{name}: {text}"))[name]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("name, text, value", [
+    ("lr", "1e-3", 0.001), ("lr", "1", 1.0), ("image_size", "(128, 64)", (128, 64)), ("image_size", "[128, 64]", (128, 64)),
+    ("lr_step", "[1]", (1,)), ("lr_step", "(1,)", (1,)), ("lr_step", "1", (1,)), ("fp16", "False", False),
+    ("fp16", "false", False), ("num_epoch", "2", 2), ("resume", "", ""), ("prefix", "0", "0"), ("prefix", "yes", "yes"),
+    ("mser_k1", "", None), ("mser_k1", "None", None), ("mser_k1", "null", None), ("data_root", "~/sets", "~/sets"),
+    ("num_workers", "~", None),
+])  # fmt: skip
+def test_a_value_on_the_command_line(name, text, value):
+    found = load_config(None, [name, text])[name]
+    assert found == value and type(found) is type(value)
+
+
+def test_later_values_override_earlier_ones(yml):
+    cfg = load_config(yml("lr: 0.5\np_size: 3"), ["p_size", "5", "wd", "1", "wd", "2"])
+    assert (cfg.lr, cfg.p_size, cfg.wd, cfg.k_size) == (0.5, 5, 2.0, KEYS["k_size"].default)
+
+
+def test_a_configuration_is_frozen_and_its_own(yml):
+    cfg = load_config()
+    with pytest.raises(AttributeError):
+        cfg.lr = 1.0
+    with pytest.raises(AttributeError):
+        cfg.learning_rate = 1.0
+    load_config(yml("lr: 0.5"))
+    assert cfg.lr == load_config().lr == 3.5e-4
+
+
+# --------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("typo, meant", [("batchsize", "batch_size"), ("Lr", "lr"), ("num_epochs", "num_epoch"), ("MSER", "mser")])
+def test_an_unknown_key_names_the_file_and_the_nearest_key(yml, typo, meant):
+    path = yml(f"{typo}: 1")
+    expected = f"unknown key {typo!r}; did you mean {meant}?"
+    if typo.lower() != meant and typo.islower():
+        assert refusal(path) == f"{path}: {expected}"
+        assert refusal(None, typo, "1") == f"command line: {expected}"
+    else:
+        assert f"unknown key {typo!r}" in refusal(path)
+
+
+def test_a_key_like_no_other_points_to_the_list():
+    assert refusal(None, "qqqqqq", "1") == "command line: unknown key 'qqqqqq'; docs/configuration.md lists every key"
+
+
+@pytest.mark.parametrize("name, text, expected", [
+    ("lr", "fast", "a number"), ("lr", "true", "a number"), ("lr", "[1]", "a number"), ("lr", "null", "a number"),
+    ("num_epoch", "1.5", "a whole number"), ("num_epoch", "many", "a whole number"), ("num_epoch", "true", "a whole number"),
+    ("num_epoch", "''", "a whole number"), ("fp16", "1", "true or false"), ("fp16", "maybe", "true or false"),
+    ("image_size", "(384, 19.2)", "whole numbers such as (384, 192)"), ("image_size", "(384", "whole numbers such as (384, 192)"),
+    ("image_size", "384x192", "whole numbers such as (384, 192)"), ("prefix", "[1]", "a text"),
+    ("mser_k1", "x", "a whole number"), ("mser_queries_only", "2", "true or false"), ("mser_lambda", "low", "a number"),
+])  # fmt: skip
+def test_a_wrong_type_names_the_file_the_key_and_what_is_expected(yml, name, text, expected):
+    path = yml(f"{name}: {text}")
+    message = refusal(path)
+    assert message.startswith(f"{path}: {name} = ") and message.endswith(f"must be {expected}")
+
+
+def test_a_value_that_is_no_yaml_is_refused_on_the_command_line():
+    assert refusal(None, "lr", "{") == "command line: lr = '{' must be a number"
+
+
+def test_a_key_without_a_value():
+    assert refusal(None, "lr", "1", "wd") == "overrides come in pairs, KEY VALUE: 'wd' has no value"
+
+
+def test_a_missing_file(tmp_path):
+    path = tmp_path / "absent.yml"
+    message = refusal(str(path))
+    assert message.startswith(f"{path}: cannot be read") and "--cfg" in message
+    assert refusal(str(tmp_path)).startswith(f"{tmp_path}: cannot be read")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("lr: 1\nlr_step: [80, 120\n", "not valid YAML in line 3"), ("lr: 1\n\twd: 2", "not valid YAML in line 2"),
+    ("just words", "must hold `key: value` lines"), ("- lr\n- wd", "must hold `key: value` lines"),
+])  # fmt: skip
+def test_broken_yaml_names_the_file(yml, text, message):
+    path = yml(text)
+    assert refusal(path) == f"{path}: {message}"
+
+
+def test_a_binary_file_is_not_yaml(tmp_path):
+    (tmp_path / "best.pth").write_bytes(b"PK\x03\x04\xff\xfe")
+    assert "not valid YAML" in refusal(str(tmp_path / "best.pth"))
+
+
+def test_all_violations_in_one_message(yml):
+    message = refusal(yml("p_size: 0\nlr: -1\nimage_size: [16, 64]\ntest_only: true\nselect: best\nloss_id: false\nloss_cmr: false"))
+    assert message.startswith("configuration: ") and message.count(";") == 5
+    for part in ("p_size = 0", "lr = -1", "image_size = (16, 64)", "test_only needs `resume`", "select = 'best'", "loss_id and loss_cmr"):
+        assert part in message
+
+
+@pytest.mark.parametrize("opts, named", [
+    (["k_size", "0"], "k_size"), (["batch_size", "0"], "batch_size"), (["padding", "-1"], "padding"), (["mda_m", "0"], "mda_m"),
+    (["num_epoch", "-1"], "num_epoch"), (["log_period", "0"], "log_period"), (["num_workers", "-1"], "num_workers"),
+    (["lr", "0"], "lr"), (["lr", "nan"], "lr"), (["lr", "inf"], "lr"), (["wd", "-1"], "wd"), (["wd", "nan"], "wd"),
+    (["wd", "inf"], "wd"), (["mser_lambda", "1.1"], "mser_lambda"), (["mser_k1", "0"], "mser_k1"), (["trial", "11"], "trial"),
+    (["trial", "0"], "trial"), (["image_size", "384"], "image_size"), (["mda_layers", "(0, 2, 3)"], "mda_layers"),
+    (["mda_layers", "(0, 2, -3, 0)"], "mda_layers"), (["lr_step", "(120, 80)"], "lr_step"), (["lr_step", "(0, 80)"], "lr_step"),
+    (["soft_rank", "hard"], "soft_rank"), (["amp_dtype", "fp8"], "amp_dtype"), (["cmr_strength", "0"], "cmr_strength"),
+    (["eval_interval", "-1"], "eval_interval"), (["num_id", "0"], "num_id"),
+])  # fmt: skip
+def test_a_value_outside_its_range_names_its_key(opts, named):
+    message = refusal(None, *opts)
+    assert message.startswith(f"configuration: {named} = ") and ";" not in message
+
+
+@pytest.mark.parametrize("opts", [["num_epoch", "0"], ["eval_interval", "0"], ["wd", "0"], ["mser_lambda", "0"], ["mser_lambda", "1"],
+                                  ["lr_step", "()"], ["mda_layers", "(0, 0, 0, 0)"], ["num_workers", "0"], ["trial", "10"]])  # fmt: skip
+def test_values_at_the_end_of_their_range_are_allowed(opts):
+    assert load_config(None, opts) != get_defaults()
+
+
+@pytest.mark.parametrize("sampler", ["cross_modality_identity", "identity_cross_modality"])
+def test_samplers_of_pairs_need_an_even_k(sampler):
+    assert f"k_size = 5: must be even with sample_method {sampler}" in refusal(None, "k_size", "5", "sample_method", sampler)
+    assert load_config(None, ["k_size", "6", "sample_method", sampler]).k_size == 6
+    assert load_config(None, ["k_size", "5"]).k_size == 5
+
+
+def test_halves_need_an_even_batch():
+    assert "batch_size = 7: must be even" in refusal(None, "batch_size", "7", "sample_method", "cross_modality_random")
+    assert load_config(None, ["batch_size", "7"]).batch_size == 7
+
+
+def test_test_only_needs_something_to_test():
+    assert refusal(None, "test_only", "true") == "configuration: test_only needs `resume`: the run folder or checkpoint to test"
+    assert load_config(None, ["test_only", "true", "resume", "ckptlog/run"]).test_only
+
+
+def test_cautions():
+    assert cautions(load_config()) == []
+    (line,) = cautions(load_config(None, ["mda_ratio", "4"]))
+    assert line.startswith("mda_ratio = 4 has no effect")
+
+
+# ---------------------------------------------------------------------------------------------------------- table
+
+
+def test_the_table_is_the_configuration():
+    defaults = get_defaults()
+    assert isinstance(defaults, CfgNode) and list(defaults) == list(KEYS)
+    assert sum(map(len, GROUPS.values())) == len(KEYS)  # no key twice
+    assert yaml.safe_load(RELEASED).keys() <= KEYS.keys()
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=lambda key: key.name)
+def test_a_line_of_the_table(key):
+    assert key.name == key.name.lower() and key.meaning.strip() and key.source
+    assert key.default is None or type(key.default) is key.kind
+    assert not key.choices or key.default in key.choices

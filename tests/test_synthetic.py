@@ -1,0 +1,232 @@
+"""The drawn data sets: layouts as published, the same bytes every time, colour that says nothing about the infrared."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import loadmat
+
+from tools import make_synthetic
+from tools.synthetic import layouts
+from tools.synthetic.identity import Slot, luminance, sample_identity
+from utils.errors import UserError
+
+SMALL = ["--size", "48", "24", "--train-ids", "3", "--val-ids", "1", "--test-ids", "2", "--images", "2"]
+
+
+def contents(root):
+    """Every file below `root`: relative path -> bytes."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def sysu_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("synthetic") / "sysu"
+    assert make_synthetic.main([str(root), *SMALL, "--workers", "1"]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def regdb_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("synthetic") / "regdb"
+    assert make_synthetic.main([str(root), "--layout", "regdb", "--ids", "5", "--images", "3", "--size", "48", "24"]) == 0
+    return root
+
+
+# ------------------------------------------------------------------------------------------------------- bytes
+
+def test_same_bytes_with_two_workers_and_others_with_another_seed(sysu_root, tmp_path):
+    assert make_synthetic.main([str(tmp_path / "again"), *SMALL, "--workers", "2"]) == 0
+    again, first = contents(tmp_path / "again"), contents(sysu_root)
+    assert again == first
+    assert make_synthetic.main([str(tmp_path / "other"), *SMALL, "--seed", "1", "--workers", "1"]) == 0
+    other = contents(tmp_path / "other")
+    shared = [name for name in first if name.endswith(".jpg") and name in other]
+    assert len(shared) > 20
+    assert not any(first[name] == other[name] for name in shared)
+    assert first["exp/rand_perm_cam.mat"] != other["exp/rand_perm_cam.mat"]
+
+
+def test_a_picture_depends_on_its_own_numbers_only(sysu_root, tmp_path):
+    more = [str(5 if value == "2" and before == "--test-ids" else value) for before, value in zip(["", *SMALL], SMALL)]
+    assert make_synthetic.main([str(tmp_path / "more"), *more, "--workers", "1"]) == 0
+    name = next(iter(sorted(p.relative_to(sysu_root) for p in sysu_root.glob("cam1/0001/*.jpg"))))
+    assert (tmp_path / "more" / name).read_bytes() == (sysu_root / name).read_bytes()
+
+
+# -------------------------------------------------------------------------------------------------------- SYSU
+
+def test_sysu_lists_agree_and_split_the_identities(sysu_root):
+    ids = {}
+    for name in ("train_id", "val_id", "test_id"):
+        text = (sysu_root / "exp" / f"{name}.txt").read_text()
+        assert text.count("\n") == 1 and text.endswith("\n")
+        ids[name] = [int(i) for i in text.strip().split(",")]
+        stored = loadmat(sysu_root / "exp" / f"{name}.mat")["id"]
+        assert stored.shape == (1, len(ids[name])) and stored[0].tolist() == ids[name]
+    assert ids == {"train_id": [1, 2, 3], "val_id": [4], "test_id": [5, 6]}
+
+
+def test_rand_perm_cam_has_the_published_nesting_and_names_every_file(sysu_root):
+    cells = loadmat(sysu_root / "exp" / "rand_perm_cam.mat")["rand_perm_cam"]
+    assert cells.shape == (6, 1) and cells.dtype == object
+    named = set()
+    for camera in range(1, 7):
+        cell = cells[camera - 1, 0]
+        assert cell.shape == (6, 1) and cell.dtype == object
+        for identity in range(1, 7):
+            rows = cell[identity - 1, 0]
+            assert rows.dtype == np.uint8 and rows.shape in ((10, 2), (10, 0))
+            assert (np.sort(rows, axis=1) == np.arange(1, rows.shape[1] + 1)).all()
+            named |= {f"cam{camera}/{identity:04d}/{n:04d}.jpg" for n in rows.ravel()}
+    assert named == {name for name in contents(sysu_root) if name.endswith(".jpg")}
+
+
+def test_every_identity_is_seen_in_both_spectra_and_some_miss_a_camera():
+    plan = layouts.sysu(seed=0, train=30, val=0, test=10, images=1, cameras=layouts.SYSU_CAMERAS)
+    seen = {i: {p.camera for p in plan.pictures if p.identity == i} for i in range(1, 41)}
+    assert all(s & {3, 6} and len(s & {1, 2, 4, 5}) >= 2 for s in seen.values())
+    assert any(len(s) < 6 for s in seen.values())
+    few = layouts.sysu(seed=0, train=3, val=0, test=2, images=1, cameras=(1, 6))
+    assert {p.camera for p in few.pictures} == {1, 6} and len(few.pictures) == 10
+
+
+@pytest.mark.parametrize("camera, mode", [(1, "RGB"), (2, "RGB"), (3, "L"), (4, "RGB"), (5, "RGB"), (6, "L")])
+def test_sysu_pictures_have_the_channels_of_their_camera(sysu_root, camera, mode):
+    pictures = list(sysu_root.glob(f"cam{camera}/*/*.jpg"))
+    assert pictures
+    for path in pictures:
+        with Image.open(path) as image:
+            assert (image.mode, image.size, image.format) == (mode, (24, 48), "JPEG")
+            assert np.asarray(image).std() > 5
+
+
+# ------------------------------------------------------------------------------------------------------- RegDB
+
+def test_regdb_lists_halve_the_identities_in_every_trial(regdb_root):
+    halves = set()
+    for trial in range(1, 11):
+        ids = {}
+        for split, size in (("train", 2), ("test", 3)):
+            for kind, folder in (("visible", "Visible"), ("thermal", "Thermal")):
+                lines = (regdb_root / "idx" / f"{split}_{kind}_{trial}.txt").read_text().splitlines()
+                rows = [(path.split("/"), int(label)) for path, label in (line.split(" ") for line in lines)]
+                assert len(rows) == 3 * size and all((regdb_root / "/".join(path)).is_file() for path, _ in rows)
+                assert {path[0] for path, _ in rows} == {folder}
+                people = sorted({int(path[1]) for path, _ in rows})
+                assert all(label == people.index(int(path[1])) for path, label in rows)
+                assert ids.setdefault(split, people) == people and len(people) == size
+        assert sorted(ids["train"] + ids["test"]) == [1, 2, 3, 4, 5]
+        halves.add(tuple(ids["train"]))
+    assert len(halves) > 3
+
+
+def test_regdb_pictures(regdb_root):
+    for folder, mode in (("Visible", "RGB"), ("Thermal", "L")):
+        paths = list(regdb_root.glob(f"{folder}/*/*.bmp"))
+        assert len(paths) == 15
+        for path in paths:
+            with Image.open(path) as image:
+                assert (image.mode, image.size, image.format) == (mode, (24, 48), "BMP")
+
+
+# ------------------------------------------------------------------------------------------------- independence
+
+def test_infrared_reflectance_says_nothing_about_colour_but_shows_the_texture():
+    people = [sample_identity(np.random.default_rng((7, i, 0, 0))) for i in range(300)]
+    cloth = [slot for slot in Slot if slot not in (Slot.SKIN, Slot.SCENE)]
+    grey = np.concatenate([luminance(p.visible[cloth]) for p in people])
+    infrared = np.concatenate([p.infrared[cloth] for p in people])
+    assert abs(np.corrcoef(grey, infrared)[0, 1]) < 0.06        # 3300 pairs: the standard error is 0.017
+    pairs = [(Slot.TOP_A, Slot.TOP_B), (Slot.BOTTOM_A, Slot.BOTTOM_B)]
+    contrast = np.array([[(luminance(p.visible[a]) - luminance(p.visible[b]), p.infrared[a] - p.infrared[b])
+                          for p in people] for a, b in pairs]).reshape(-1, 2)
+    assert (np.abs(contrast) > [0.2, 0.25]).all()
+    assert abs(np.sign(contrast).prod(axis=1).mean()) < 0.15    # 600 signs: the standard error is 0.04
+
+
+# ---------------------------------------------------------------------------------------------------- like SYSU
+
+@pytest.fixture
+def split_folder(tmp_path):
+    """Five identities; 1 trains, 2 tests, 3 is seen in both spectra, 4 in one, 5 nowhere."""
+    images = {1: [2, 3, 1, 0, 0], 2: [0, 2, 0, 4, 0], 3: [3, 2, 2, 0, 0], 4: [1, 0, 0, 0, 0], 5: [0, 1, 0, 3, 0], 6: [2, 0, 2, 0, 0]}
+    rng, folder = np.random.default_rng(0), tmp_path / "official"
+    folder.mkdir()
+    cells = [layouts._cell([np.stack([rng.permutation(n) + 1 for _ in range(10)]).astype(np.uint8) for n in counts])
+             for counts in images.values()]
+    (folder / "rand_perm_cam.mat").write_bytes(layouts.mat_bytes(rand_perm_cam=layouts._cell(cells)))
+    (folder / "train_id.mat").write_bytes(layouts.mat_bytes(id=np.array([[1]], np.uint16)))
+    (folder / "test_id.mat").write_bytes(layouts.mat_bytes(id=np.array([[2]], np.uint16)))
+    return folder
+
+
+def test_like_sysu_takes_over_counts_and_permutations(split_folder, tmp_path, capsys):
+    out = tmp_path / "data"
+    assert make_synthetic.main([str(out), "--like-sysu", str(split_folder), "--size", "48", "24"]) == 0
+    assert ("28 pictures; 2 training identities (1 of them for validation): 4 visible, 9 infrared; "
+            "1 test identities: 6 visible, 2 infrared") in capsys.readouterr().out
+    assert len(list(out.rglob("*.jpg"))) == 28          # 4 + 9 + 6 + 2, and 7 of the identities in no list
+    assert (out / "exp" / "val_id.txt").read_text() == "3\n"
+    given, written = (loadmat(p / "rand_perm_cam.mat")["rand_perm_cam"] for p in (split_folder, out / "exp"))
+    for camera in range(6):
+        for identity in range(5):
+            np.testing.assert_array_equal(given[camera, 0][identity, 0], written[camera, 0][identity, 0])
+
+
+def test_like_sysu_names_the_missing_file(split_folder, tmp_path, capsys):
+    (split_folder / "test_id.mat").unlink()
+    assert make_synthetic.main([str(tmp_path / "data"), "--like-sysu", str(split_folder)]) == 2
+    assert "test_id.mat: no such file" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------ folders
+
+def test_same_arguments_again_leave_the_folder_alone(sysu_root, capsys):
+    before = {p: p.stat().st_mtime_ns for p in sysu_root.rglob("*")}
+    assert make_synthetic.main([str(sysu_root), *SMALL]) == 0
+    assert "already made" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in sysu_root.rglob("*")} == before
+
+
+def test_other_arguments_and_foreign_folders_are_refused(sysu_root, tmp_path, capsys):
+    before = contents(sysu_root)
+    assert make_synthetic.main([str(sysu_root), *SMALL, "--seed", "5"]) == 2
+    assert "seed = 0, asked 5" in capsys.readouterr().err
+    assert contents(sysu_root) == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    assert make_synthetic.main([str(tmp_path / "mine"), *SMALL]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert contents(tmp_path) == {"mine/thesis.tex": b"years of work"}
+
+
+@pytest.mark.parametrize("failure, code, line", [
+    (KeyboardInterrupt(), 130, "interrupted"), (OSError(28, "No space left on device"), 2, "no space left on the disk"),
+])
+def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch, capsys, failure, code, line):
+    drawn = []
+
+    def fail(*args):
+        drawn.append(args)
+        if len(drawn) > 5:
+            raise failure
+        return np.zeros((48, 24), np.uint8)
+
+    monkeypatch.setattr(make_synthetic, "render", fail)
+    assert make_synthetic.main([str(tmp_path / "data"), *SMALL, "--workers", "1"]) == code
+    assert line in capsys.readouterr().err and len(drawn) == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad, message", [
+    (["--layout", "llcm"], "llcm"), (["--size", "8", "8"], "--size"), (["--cameras", "1", "2"], "infrared"),
+    (["--cameras", "1", "7"], "1 2 3 4 5 6"), (["--images", "0"], "--images"), (["--ids", "4"], "--ids"),
+    (["--layout", "regdb", "--train-ids", "4"], "--train-ids"), (["--seed", "-1"], "--seed"), (["--images", "x"], "--images"),
+    (["--layout", "regdb", "--ids", "1"], "--ids"), (["--workers", "0"], "--workers"), (["--like-sysu", "nowhere"], "nowhere"),
+])
+def test_bad_arguments_give_one_line_and_code_2(tmp_path, capsys, bad, message):
+    assert make_synthetic.main([str(tmp_path / "data"), *bad]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert list(tmp_path.iterdir()) == []
+    assert issubclass(UserError, ValueError)

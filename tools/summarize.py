@@ -1,0 +1,51 @@
+"""What a run achieved: rank-1 of chance, of the untrained model and of the tested one, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from utils.cli import Parser, exit_code
+from utils.errors import UserError
+from utils.results import read_rows
+from utils.runs import RECORD, RESULTS, read_record
+from utils.types import ResultRow
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(prog="python -m tools.summarize", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a run folder")
+    parser.add_argument("--newest", action="store_true", help="take the newest run folder below FOLDER")
+    args = parser.parse_args(argv)
+    folder = newest_run(args.folder) if args.newest else args.folder
+    print(format_summary(read_record(folder)["data"]["chance_r1"], read_rows(folder / RESULTS)))
+    print(f"run folder: {folder}")
+
+
+def newest_run(folder: Path) -> Path:
+    """The run folder below `folder` that was started last."""
+    records = sorted(folder.glob(f"**/{RECORD}"), key=lambda path: path.stat().st_mtime)
+    if not records:
+        raise UserError(f"{folder}: holds no run folder (one with {RECORD})")
+    return records[-1].parent
+
+
+def format_summary(chance: Mapping[str, float], rows: Sequence[ResultRow]) -> str:
+    """A line per protocol; "-" where a run has no such row."""
+    found = {(row.stage, row.protocol, row.ranking): f"{row.r1:.2f}" for row in rows}
+    columns = {
+        "untrained": ("initial", "cosine"),
+        "trained": ("test", "cosine"),
+        "trained, MSER": ("test", "mser"),
+    }
+    lines = [f"{'rank-1, %':20}{'chance':>10}" + "".join(f"{name:>15}" for name in columns)]
+    for protocol, value in chance.items():
+        cells = (found.get((stage, protocol, ranking), "-") for stage, ranking in columns.values())
+        lines.append(f"{protocol:20}{value:>10.2f}" + "".join(f"{cell:>15}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))

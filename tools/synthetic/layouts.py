@@ -1,0 +1,172 @@
+"""Where the published data sets keep their pictures and lists: what to draw, and the bytes of every list file.
+
+SYSU-MM01   cam{1..6}/{identity:04d}/{number:04d}.jpg, exp/{train,val,test}_id.{txt,mat}, exp/rand_perm_cam.mat
+RegDB       {Visible,Thermal}/{identity}/*.bmp, idx/{train,test}_{visible,thermal}_{1..10}.txt
+"""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.io import loadmat, savemat
+
+from utils.errors import UserError
+
+SYSU_INFRARED = (3, 6)
+SYSU_CAMERAS = (1, 2, 3, 4, 5, 6)
+TRIALS = 10
+_MAT_HEADER = b"MATLAB 5.0 MAT-file, written by tools.make_synthetic".ljust(116)
+
+
+class CameraSpec(NamedTuple):
+    """One camera of a layout; cameras of one `place` look at the same scene."""
+    number: int
+    infrared: bool
+    place: int
+
+
+class Picture(NamedTuple):
+    """One file to draw."""
+    path: str       # relative to the data set's root
+    identity: int   # from 1
+    camera: int
+    number: int     # from 1, within identity and camera
+
+
+class Plan(NamedTuple):
+    """A whole data set before it is drawn."""
+    cameras: dict[int, CameraSpec]
+    pictures: list[Picture]
+    files: dict[str, bytes]     # lists, by path relative to the root
+    summary: str                # one line of counts
+
+
+def mat_bytes(**variables) -> bytes:
+    """A MATLAB 5 file. Its header holds a constant text where scipy writes the time of day."""
+    buffer = io.BytesIO()
+    savemat(buffer, variables, do_compression=True)
+    return _MAT_HEADER + buffer.getvalue()[len(_MAT_HEADER):]
+
+
+def _cell(items: list) -> np.ndarray:
+    """A MATLAB cell of shape (n, 1)."""
+    cell = np.empty((len(items), 1), object)
+    for i, item in enumerate(items):
+        cell[i, 0] = item
+    return cell
+
+
+def _generator(seed: int, purpose: int) -> np.random.Generator:
+    # Identity 0 does not exist: these draws are nobody's pictures.
+    return np.random.default_rng((seed, 0, 0, purpose))
+
+
+# ---------------------------------------------------------------------------------------------------- SYSU-MM01
+
+def plan_sysu(permutations: list[list[np.ndarray]], train: list[int], val: list[int], test: list[int]) -> Plan:
+    """The layout of SYSU-MM01.
+
+    permutations[camera - 1][identity - 1] is (TRIALS, images) of 1-based numbers, (TRIALS, 0) where the camera
+    never saw the identity.
+    """
+    cameras = {c: CameraSpec(c, c in SYSU_INFRARED, 2 if c == 3 else c) for c in SYSU_CAMERAS}
+    pictures = [
+        Picture(f"cam{c}/{i:04d}/{n:04d}.jpg", i, c, n)
+        for c in SYSU_CAMERAS for i, rows in enumerate(permutations[c - 1], 1) for n in range(1, rows.shape[1] + 1)
+    ]
+    files = {"exp/rand_perm_cam.mat": mat_bytes(rand_perm_cam=_cell([_cell(cells) for cells in permutations]))}
+    for name, ids in (("train_id", train), ("val_id", val), ("test_id", test)):
+        files[f"exp/{name}.txt"] = (",".join(map(str, ids)) + "\n").encode()
+        files[f"exp/{name}.mat"] = mat_bytes(id=np.array(ids, np.uint16)[None, :])
+    return Plan(cameras, pictures, files, _sysu_summary(pictures, train, val, test))
+
+
+def _sysu_summary(pictures: list[Picture], train: list[int], val: list[int], test: list[int]) -> str:
+    kept, tested = set(train) | set(val), set(test)
+    counts = {(split, infrared): 0 for split in ("train", "test") for infrared in (False, True)}
+    for p in pictures:
+        if p.identity in kept or p.identity in tested:
+            counts["train" if p.identity in kept else "test", p.camera in SYSU_INFRARED] += 1
+    return (f"{len(pictures)} pictures; {len(kept)} training identities ({len(val)} of them for validation): "
+            f"{counts['train', False]} visible, {counts['train', True]} infrared; {len(tested)} test identities: "
+            f"{counts['test', False]} visible, {counts['test', True]} infrared")
+
+
+def sysu(seed: int, train: int, val: int, test: int, images: int, cameras: tuple[int, ...]) -> Plan:
+    """A made-up SYSU-MM01: identities 1.. are for training, then validation, then test.
+
+    Some identities miss one visible or one infrared camera. Two visible cameras are left to each if there were
+    two, so that a query of camera 3 has an answer outside camera 2, which looks at the same place.
+    """
+    rng, total = _generator(seed, 1), train + val + test
+    seen = np.zeros((len(SYSU_CAMERAS), total), bool)
+    for i in range(total):
+        for group, least, chance in ((False, 3, 0.4), (True, 2, 0.15)):
+            own = [c for c in cameras if (c in SYSU_INFRARED) == group]
+            if len(own) >= least and rng.random() < chance:
+                own.remove(rng.choice(own))
+            seen[np.array(own) - 1, i] = True
+    dtype = np.uint8 if images < 256 else np.uint16
+    permutations = [
+        [np.stack([rng.permutation(images * int(s)) + 1 for _ in range(TRIALS)]).astype(dtype) for s in row]
+        for row in seen
+    ]
+    ids = list(range(1, total + 1))
+    return plan_sysu(permutations, ids[:train], ids[train:train + val], ids[train + val:])
+
+
+def _load_variable(path: Path, name: str) -> np.ndarray:
+    try:
+        return loadmat(path)[name]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; --like-sysu needs the folder of the official split") from None
+    except (KeyError, ValueError, OSError, NotImplementedError, TypeError) as error:
+        raise UserError(f"{path}: no MATLAB 5 file with a variable {name!r} ({error})") from None
+
+
+def like_sysu(folder: Path) -> Plan:
+    """The identities, cameras, counts and permutations of the split in `folder`.
+
+    Validation identities are those outside both lists that a visible and an infrared camera saw.
+    """
+    cells = _load_variable(folder / "rand_perm_cam.mat", "rand_perm_cam")
+    if cells.shape != (6, 1) or cells.dtype != object:
+        raise UserError(f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell, got {cells.shape}")
+    permutations = [[cell.reshape(TRIALS, -1) for cell in camera[:, 0]] for camera in cells[:, 0]]
+    train, test = ([int(i) for i in _load_variable(folder / f"{name}.mat", "id").ravel()] for name in ("train_id", "test_id"))
+    seen = {
+        infrared: {i for c in SYSU_CAMERAS if (c in SYSU_INFRARED) == infrared
+                   for i, rows in enumerate(permutations[c - 1], 1) if rows.size}
+        for infrared in (False, True)
+    }
+    val = sorted((seen[False] & seen[True]) - set(train) - set(test))
+    return plan_sysu(permutations, train, val, test)
+
+
+# -------------------------------------------------------------------------------------------------------- RegDB
+
+REGDB_FOLDERS = {1: "Visible", 2: "Thermal"}
+
+
+def regdb(seed: int, ids: int, images: int) -> Plan:
+    """A made-up RegDB: every identity has `images` pictures of either kind; ten random halvings into train and test."""
+    rng = _generator(seed, 2)
+    cameras = {c: CameraSpec(c, folder == "Thermal", 1) for c, folder in REGDB_FOLDERS.items()}
+    pictures = [
+        Picture(f"{folder}/{i}/{folder.lower()}_{i:04d}_{n:02d}.bmp", i, c, n)
+        for c, folder in REGDB_FOLDERS.items() for i in range(1, ids + 1) for n in range(1, images + 1)
+    ]
+    paths: dict[tuple[int, int], list[str]] = {}
+    for p in pictures:
+        paths.setdefault((p.camera, p.identity), []).append(p.path)
+    files = {}
+    for trial in range(1, TRIALS + 1):
+        order = rng.permutation(ids) + 1
+        for split, chosen in (("train", sorted(order[:ids // 2])), ("test", sorted(order[ids // 2:]))):
+            for c, folder in REGDB_FOLDERS.items():
+                lines = [f"{path} {label}\n" for label, i in enumerate(chosen) for path in paths[c, int(i)]]
+                files[f"idx/{split}_{folder.lower()}_{trial}.txt"] = "".join(lines).encode()
+    summary = (f"{len(pictures)} pictures of {ids} identities: {ids * images} visible, {ids * images} thermal; "
+               f"{TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities")
+    return Plan(cameras, pictures, files, summary)

@@ -1,0 +1,19 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(ValueError):
+    """Bad input: one line that names the file, key or value and the way out.
+
+    `main.py` and the tools print the line without a traceback and exit with code 2.
+    """
+
+    def __init__(self, message: str):
+        # A loader worker re-raises with its whole traceback as the message; the last line is ours.
+        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
+
+
+def pick(table, name: str, key: str):
+    """Entry `name` of a dict; `key` is the config key to quote, with the choices, when the name is unknown."""
+    if name not in table:
+        raise UserError(f"{key} = {name!r} is unknown; choose one of: {', '.join(sorted(table))}")
+    return table[name]

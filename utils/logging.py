@@ -1,0 +1,42 @@
+"""The project's one logger: to the terminal at once, and to a file once a run has a folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+logger = logging.getLogger("mcja")
+# Ignite reports an exception that passes through an engine; main.py says the same in one line.
+logging.getLogger("ignite").addHandler(logging.NullHandler())
+
+
+def log_to_terminal() -> None:
+    """Print log lines on standard output, and keep them for the file that `log_to_file` opens."""
+    stop_logging()
+    terminal = logging.StreamHandler(sys.stdout)
+    terminal.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(terminal)
+    logger.addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def log_to_file(path: Path) -> None:
+    """Append log lines to a file too, those printed before included."""
+    target = logging.FileHandler(path, encoding="utf-8")
+    target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in list(logger.handlers):
+        if isinstance(handler, MemoryHandler):
+            logger.removeHandler(handler)
+            handler.setTarget(target)
+            handler.close()
+    logger.addHandler(target)
+
+
+def stop_logging() -> None:
+    """Close and forget every handler."""
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,53 @@
+"""results.jsonl and the table that people read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.files import write_text
+from utils.types import ResultRow
+
+SHOWN = ("r1", "r5", "r10", "r20", "mAP", "mINP")
+
+
+def write_rows(path: Path, rows: Iterable[ResultRow]) -> None:
+    """Replace results.jsonl: one JSON object per row."""
+    write_text(path, "".join(json.dumps(row._asdict()) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[ResultRow]:
+    """The rows of a results.jsonl; UserError naming the first line that is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(ResultRow(**json.loads(line)))
+        except (ValueError, TypeError):
+            raise UserError(f"{path}: line {number} is not a result row") from None
+    return rows
+
+
+def format_table(rows: Sequence[ResultRow]) -> str:
+    """Rows of one stage as text: a line per protocol, the rankings side by side, percent."""
+    rankings = list(dict.fromkeys(row.ranking for row in rows))
+    protocols = list(dict.fromkeys(row.protocol for row in rows))
+    cells = {(row.protocol, row.ranking): row for row in rows}
+    width = max(map(len, [*protocols, "protocol"]))
+    columns = "".join(f"{name:>7}" for name in SHOWN)
+    lines = [
+        " | ".join([" " * width, *(f"{ranking:^{len(columns)}}" for ranking in rankings)]),
+        " | ".join([f"{'protocol':{width}}", *([columns] * len(rankings))]),
+    ]
+    for protocol in protocols:
+        parts = [f"{protocol:{width}}"]
+        for ranking in rankings:
+            row = cells.get((protocol, ranking))
+            parts.append("".join(f"{getattr(row, name):7.2f}" for name in SHOWN) if row else " " * len(columns))
+        lines.append(" | ".join(parts))
+    return "\n".join(line.rstrip() for line in lines)

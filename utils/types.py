@@ -1,0 +1,128 @@
+"""The nouns of the project: what the packages hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from numpy import ndarray
+from torch import Tensor
+
+
+class Modality(IntEnum):
+    """Spectrum of the sensor. No other line of the project turns a camera into a spectrum."""
+
+    VISIBLE = 0
+    INFRARED = 1
+
+
+class Record(NamedTuple):
+    """One picture of a data set, not opened."""
+
+    path: str  # absolute, or relative to the working folder
+    pid: int  # 0..num_ids-1 in training, the data set's own identity number in a test split
+    camera: int  # the data set's own camera number
+    modality: Modality
+
+
+class Batch(NamedTuple):
+    """Pictures of B records, as the loader hands them over."""
+
+    images: Tensor  # [B, 3, H, W] uint8, RGB
+    pids: Tensor  # [B] int64
+    cameras: Tensor  # [B] int64
+    modalities: Tensor  # [B] int64, values of Modality
+    indices: Tensor  # [B] int64, rows of the record list
+
+
+class Output(NamedTuple):
+    """What a model computes of B pictures."""
+
+    embeddings: Tensor  # [B, D] float, after the neck, not normalised
+    logits: Tensor  # [B, num_ids] float
+
+
+class Features(NamedTuple):
+    """Embeddings of one modality's N test pictures; V spectra (original; or original, R, G, B)."""
+
+    embeddings: Tensor  # [V, N, D] float32, not normalised
+    pids: Tensor  # [N] int64
+    cameras: Tensor  # [N] int64
+
+
+class Trial(NamedTuple):
+    """One drawing of a protocol: rows of the query's and of the gallery's record list."""
+
+    query: ndarray  # [Q] int64
+    gallery: ndarray  # [G] int64
+
+
+class Setting(NamedTuple):
+    """One line of a results table: a protocol, reported as the mean over its trials."""
+
+    protocol: str  # "sysu/all/1-shot", "regdb/i2v", ...
+    query_modality: Modality
+    trials: Sequence[Trial]
+
+
+class Split(NamedTuple):
+    """Pictures and settings of one evaluation."""
+
+    visible: Sequence[Record]
+    infrared: Sequence[Record]
+    settings: Sequence[Setting]
+    quick: Sequence[str]  # protocols evaluated during training; their mean rank-1 selects the model
+
+
+class MserDefaults(NamedTuple):
+    """Parameters of Multi-Spectral Enhanced Ranking that belong to a data set."""
+
+    k1: int
+    k2: int
+    lam: float
+    queries_only: bool
+
+
+# (query pids [Q], query cameras [Q], gallery pids [G], gallery cameras [G]) -> bool [Q, G], True where the query
+# skips the gallery picture.
+Exclusion = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class Benchmark(NamedTuple):
+    """A data set, read: what to train on, what to test on, and the rules that are its own."""
+
+    name: str
+    trial: int | None  # RegDB's split; None where the data set has one
+    num_ids: int
+    train: Sequence[Record]
+    test: Split
+    validation: Split | None
+    excluded: Exclusion
+    mser: MserDefaults
+    warnings: Sequence[str]  # differences from the published data set, one line each
+
+
+class Stage(NamedTuple):
+    """Which model is evaluated, as a row of results names it."""
+
+    name: str  # "initial" | "train" | "test"
+    epoch: int  # of the evaluated model; 0 = untrained
+    selected_on: str | None = None  # "test" | "val" | "last"; None: not a selected model, or not known
+
+
+class ResultRow(NamedTuple):
+    """One protocol setting under one ranking; metrics in percent. A line of results.jsonl."""
+
+    stage: str  # "initial" | "train" | "test"
+    epoch: int  # of the evaluated model; 0 = untrained
+    protocol: str
+    split: int | None  # RegDB's trial
+    selected_on: str | None  # "test" | "val" | "last"; None: not a selected model, or not known
+    ranking: str  # "cosine" | "mser"
+    r1: float
+    r5: float
+    r10: float
+    r20: float
+    mAP: float
+    mINP: float
