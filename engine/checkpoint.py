@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from ignite.handlers import DiskSaver
 from torch import Tensor, nn
 
-from utils.errors import UserError
+from utils.errors import UserError, reason
 from utils.files import is_weights, load_torch
 from utils.logging import logger
 from utils.runs import BEST, LAST, RECORD
@@ -88,8 +88,7 @@ def save_checkpoint(folder: Path, name: str, origin: Origin, parts: Mapping[str,
     try:
         DiskSaver(str(folder), atomic=True, create_dir=False, require_empty=False)(content, name)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{folder / name} could not be written ({reason}); the previous checkpoint is as it was") from None
+        raise UserError(f"{folder / name} could not be written ({reason(error)}); the previous checkpoint is as it was") from None
 
 
 def restore(parts: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
@@ -103,7 +102,7 @@ def restore(parts: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
         try:
             part.load_state_dict(checkpoint.states[name])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(f"{checkpoint.path}: its {name} state does not fit ({error})") from None
+            raise UserError(f"{checkpoint.path}: its {name} state does not fit ({reason(error)})") from None
 
 
 def tested_stage(checkpoint: Checkpoint) -> Stage:

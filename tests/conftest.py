@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +45,26 @@ def _draw(tmp_path_factory, *arguments: str) -> Path:
     root = tmp_path_factory.mktemp("drawn") / "data"
     assert make_synthetic.main([str(root), *arguments, "--size", "64", "32", "--workers", "1"]) == 0
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, sysu_root) -> Path:
+    """The folder of a finished two-epoch run, with every default part on. Not to be written to."""
+    output = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "main.py", *TINY, "data_root", str(sysu_root), "output_dir", str(output)]
+    subprocess.run(command, check=True, cwd=Path(main.__file__).parent, capture_output=True)
+    return only_run(output)
+
+
+@pytest.fixture
+def finished(trained, tmp_path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "sysu" / trained.name))
+
+
+def only_run(output: Path) -> Path:
+    (folder,) = output.glob("*/*")
+    return folder
 
 
 def golden(name: str) -> dict[str, np.ndarray]:

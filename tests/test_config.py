@@ -161,15 +161,11 @@ def test_a_configuration_is_frozen_and_its_own(yml):
 # --------------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("typo, meant", [("batchsize", "batch_size"), ("Lr", "lr"), ("num_epochs", "num_epoch"), ("MSER", "mser")])
+@pytest.mark.parametrize("typo, meant", [("batchsize", "batch_size"), ("num_epochs", "num_epoch"), ("wdd", "wd"), ("mser_K1", "mser_k1")])
 def test_an_unknown_key_names_the_file_and_the_nearest_key(yml, typo, meant):
     path = yml(f"{typo}: 1")
-    expected = f"unknown key {typo!r}; did you mean {meant}?"
-    if typo.lower() != meant and typo.islower():
-        assert refusal(path) == f"{path}: {expected}"
-        assert refusal(None, typo, "1") == f"command line: {expected}"
-    else:
-        assert f"unknown key {typo!r}" in refusal(path)
+    assert refusal(path) == f"{path}: unknown key {typo!r}; did you mean {meant}?"
+    assert refusal(None, typo, "1") == f"command line: unknown key {typo!r}; did you mean {meant}?"
 
 
 def test_a_key_like_no_other_points_to_the_list():

@@ -9,28 +9,19 @@ pictures; build, cut, pattern and belongings do.
 import argparse
 import errno
 import hashlib
-import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from PIL import Image
 
 from tools.synthetic import layouts
-from tools.synthetic.camera import Camera, sample_camera
-from tools.synthetic.identity import sample_identity
-from tools.synthetic.render import SUPERSAMPLING, render
+from tools.synthetic.writing import write
+from utils.cli import Parser, exit_code
 from utils.errors import UserError
 
 VERSION = 1     # of the drawings; raise it when the same arguments no longer give the same bytes
@@ -44,30 +35,29 @@ DEFAULTS = {
 
 # ---------------------------------------------------------------------------------------------------- arguments
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise UserError(f"{message} (see python -m tools.make_synthetic --help)")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Options without a value stay None, so that one that does not belong to the layout is noticed."""
     sysu, regdb = DEFAULTS["sysu"], DEFAULTS["regdb"]
-    parser = _Parser(prog="python -m tools.make_synthetic", description=__doc__,
+    parser = Parser(prog="python -m tools.make_synthetic", description=__doc__,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to create")
     parser.add_argument("--layout", choices=("sysu", "regdb"), default="sysu", help="default: sysu")
     for split in ("train", "val", "test"):
-        parser.add_argument(f"--{split}-ids", type=int, metavar="N", help=f"sysu: identities (default: {sysu[split + '_ids']})")
+        parser.add_argument(f"--{split}-ids", type=int, metavar="N",
+                            help=f"sysu: identities (default: {sysu[split + '_ids']})")
     parser.add_argument("--ids", type=int, metavar="N",
                         help=f"regdb: identities, half of them for training (default: {regdb['ids']})")
     parser.add_argument("--images", type=int, metavar="N",
                         help=f"per identity and camera (default: {sysu['images']}; regdb: {regdb['images']})")
-    parser.add_argument("--cameras", type=int, nargs="+", metavar="C", help="sysu: subset of 1..6 (default: all; 3 and 6 are infrared)")
+    parser.add_argument("--cameras", type=int, nargs="+", metavar="C",
+                        help="sysu: subset of 1..6 (default: all; 3 and 6 are infrared)")
     parser.add_argument("--like-sysu", type=Path, metavar="DIR",
                         help="sysu: take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat")
-    parser.add_argument("--size", type=int, nargs=2, default=[192, 96], metavar=("H", "W"), help="pixels (default: 192 96)")
+    parser.add_argument("--size", type=int, nargs=2, default=[192, 96], metavar=("H", "W"),
+                        help="pixels (default: 192 96)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core, fewer for small sets)")
+    parser.add_argument("--workers", type=int, metavar="N",
+                        help="processes (default: one per core, fewer for small sets)")
     return parser
 
 
@@ -78,7 +68,7 @@ def check(args: argparse.Namespace) -> dict:
     for key in ("train_ids", "val_ids", "test_ids", "ids", "images", "cameras"):
         value, option = getattr(args, key), "--" + key.replace("_", "-")
         if value is not None and key not in DEFAULTS[mode]:
-            raise UserError(f"{option} has no meaning with " + ("--like-sysu" if mode == "like" else f"--layout {mode}"))
+            raise UserError(f"{option} has no meaning with {'--like-sysu' if mode == 'like' else '--layout ' + mode}")
         if key in DEFAULTS[mode]:
             chosen[key] = DEFAULTS[mode][key] if value is None else value
         if key not in ("cameras", "val_ids") and chosen.get(key, 1) < 1:
@@ -135,74 +125,6 @@ def make_plan(args: argparse.Namespace, chosen: dict) -> layouts.Plan:
                         chosen["images"], tuple(chosen["cameras"]))
 
 
-# ------------------------------------------------------------------------------------------------------ drawing
-
-class Job(NamedTuple):
-    """All pictures of one identity."""
-    root: Path
-    seed: int
-    size: tuple[int, int]
-    cameras: dict[int, layouts.CameraSpec]
-    pictures: list[layouts.Picture]
-
-
-@lru_cache(maxsize=16)
-def camera_of(seed: int, spec: layouts.CameraSpec, height: int, width: int) -> Camera:
-    """The camera, drawn once per process."""
-    return sample_camera(np.random.default_rng((seed, 0, spec.place, 3)), np.random.default_rng((seed, 0, spec.number, 4)),
-                         spec.infrared, SUPERSAMPLING * height, SUPERSAMPLING * width)
-
-
-def draw(job: Job) -> int:
-    """Write the pictures of one identity and return their number."""
-    person = sample_identity(np.random.default_rng((job.seed, job.pictures[0].identity, 0, 0)))
-    for p in job.pictures:
-        camera = camera_of(job.seed, job.cameras[p.camera], *job.size)
-        pixels = render(person, camera, np.random.default_rng((job.seed, p.identity, p.camera, p.number)), *job.size)
-        path = job.root / p.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, **({"quality": 90} if path.suffix == ".jpg" else {}))
-    return len(job.pictures)
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent alone answers Ctrl-C
-
-
-def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
-    """Run the jobs and yield the number of pictures of each one finished, in any order."""
-    if workers == 1:
-        yield from map(draw, jobs)
-        return
-    # "spawn": the caller may hold threads, which a fork would copy in any state.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupt)
-    try:
-        for done in as_completed([pool.submit(draw, job) for job in jobs]):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def write(root: Path, plan: layouts.Plan, chosen: dict, workers: int | None) -> None:
-    """Fill the empty folder `root` with the planned data set."""
-    by_identity = sorted(plan.pictures, key=lambda p: p.identity)
-    jobs = [Job(root, chosen["seed"], tuple(chosen["size"]), plan.cameras, list(group))
-            for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)]
-    if workers is None:     # a process takes about as long to start as 150 pictures to draw
-        workers = max(1, min(os.cpu_count() or 1, len(plan.pictures) // 300))
-    done, told = 0, time.monotonic()
-    for count in draw_all(jobs, min(workers, len(jobs))):
-        done += count
-        if time.monotonic() - told > 15:
-            told = time.monotonic()
-            print(f"{done} of {len(plan.pictures)} pictures", file=sys.stderr, flush=True)
-    for name, content in plan.files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    (root / RECORD).write_text(json.dumps({**chosen, "summary": plan.summary}, indent=1) + "\n")
-
-
 # ------------------------------------------------------------------------------------------------------- folder
 
 def already_made(out: Path, chosen: dict) -> str | None:
@@ -218,7 +140,8 @@ def already_made(out: Path, chosen: dict) -> str | None:
         summary = record.pop("summary")
     except (OSError, ValueError, KeyError, AttributeError):
         raise UserError(f"{out}: exists and holds other files; choose another folder") from None
-    differences = [f"{k} = {record.get(k)}, asked {chosen.get(k)}" for k in {**record, **chosen} if record.get(k) != chosen.get(k)]
+    differences = [f"{key} = {record.get(key)}, asked {chosen.get(key)}"
+                   for key in {**record, **chosen} if record.get(key) != chosen.get(key)]
     if differences:
         raise UserError(f"{out}: holds a data set made with other arguments ({'; '.join(differences)}); "
                         "remove it or choose another folder")
@@ -251,21 +174,14 @@ def run(argv: list[str] | None) -> str:
         return f"{args.out}: already made with these arguments, left as it is: {summary}"
     plan, start = make_plan(args, chosen), time.monotonic()
     with finished_or_gone(out) as part:
-        write(part, plan, chosen, args.workers)
+        write(part, plan, args.seed, tuple(args.size), args.workers)
+        (part / RECORD).write_text(json.dumps({**chosen, "summary": plan.summary}, indent=1) + "\n")
     return f"{args.out}: {plan.summary}; {time.monotonic() - start:.0f} s"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 done or nothing to do, 2 bad input, 130 interrupted."""
-    try:
-        print(run(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: print(run(argv)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ class UserError(ValueError):
         super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
 
+def reason(error: BaseException) -> str:
+    """The first line of another library's message, or the exception's name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def pick(table, name: str, key: str):
     """Entry `name` of a dict; `key` is the config key to quote, with the choices, when the name is unknown."""
     if name not in table:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, reason
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,7 +42,7 @@ def load_torch(path: Path) -> Any:
     except pickle.UnpicklingError:
         raise UserError(f"{path}: not a checkpoint, or one that holds more than tensors and plain values; refused") from None
     except Exception as error:  # torch raises many kinds on a damaged file
-        raise UserError(f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: damaged or not a checkpoint ({reason(error)})") from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from utils.errors import UserError
 from utils.files import write_text
 
@@ -49,8 +51,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, the system and the packages that results depend on; None for one that is not installed."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    """Versions of Python, the system, CUDA and the packages that results depend on; None for what is not there."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "cuda": torch.version.cuda}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

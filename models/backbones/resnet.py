@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import ResNet, WeightsEnum, resnet
 
-from utils.errors import UserError
+from utils.errors import UserError, reason
 from utils.files import load_weights
 
 
@@ -72,6 +72,6 @@ def _imagenet(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
-            f"pretrained = imagenet: {weights.url} could not be downloaded ({error}); fetch it elsewhere and put it at "
+            f"pretrained = imagenet: {weights.url} could not be downloaded ({reason(error)}); fetch it elsewhere and put it at "
             f"{place}, or set pretrained to a file or to none"
         ) from None

@@ -4,6 +4,7 @@ Space is in body heights: x to the person's left, y up from the ground, z forwar
 viewing direction; image coordinates are (x to the right, y down), with the ground at y = 0.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +29,8 @@ class Pose(NamedTuple):
 
 class Tube(NamedTuple):
     """A straight piece with a texture wrapped around it."""
-    start: np.ndarray   # [2] image coordinates, body heights
-    end: np.ndarray     # [2]
+    start: tuple        # (x, y), image coordinates in body heights
+    end: tuple          # (x, y)
     widths: tuple       # half widths at equally spaced stations from start to end
     depth: float        # towards the camera
     tile: np.ndarray    # uint8 [R, C] of Slots, column 0 facing forward
@@ -64,13 +65,14 @@ class Body:
 
     def __init__(self, person: Identity, pose: Pose):
         self.person, self.pose, self.tubes = person, pose, []
-        self._cos, self._sin = np.cos(pose.yaw), np.sin(pose.yaw)
+        self._cos, self._sin = math.cos(pose.yaw), math.sin(pose.yaw)
+        self._tilt = math.cos(pose.pitch), math.sin(pose.pitch)
 
-    def project(self, point) -> tuple[np.ndarray, float]:
-        """Image coordinates [2] and depth of a point (x, y, z)."""
-        x, y, z = point
+    def project(self, point: np.ndarray) -> tuple[tuple[float, float], float]:
+        """Image coordinates and depth of a point [3]."""
+        x, y, z = point.tolist()
         side, depth = x * self._cos + z * self._sin, z * self._cos - x * self._sin
-        return np.array([side, -y * np.cos(self.pose.pitch) + depth * np.sin(self.pose.pitch)]), depth
+        return (side, depth * self._tilt[1] - y * self._tilt[0]), depth
 
     def add(self, start, end, widths, tile, rows=(0.0, 1.0), turn=0.0, nearer=0.0, rounded=True):
         """Append a tube between two points of space; `tile` is the name of a tile or a Slot."""
@@ -81,11 +83,11 @@ class Body:
 
     def section(self, side: float, depth: float) -> float:
         """Half width, as seen, of an elliptic section with these half axes."""
-        return float(np.hypot(side * self._cos, depth * self._sin))
+        return math.hypot(side * self._cos, depth * self._sin)
 
     def box(self, side: float, depth: float) -> float:
         """Half width, as seen, of a box with these half sides."""
-        return float(abs(side * self._cos) + abs(depth * self._sin))
+        return abs(side * self._cos) + abs(depth * self._sin)
 
 
 def _leg(body: Body, hip, sign: float) -> None:
@@ -221,7 +223,7 @@ def pose_body(person: Identity, pose: Pose) -> list[Tube]:
     """All tubes of the person, far ones first; the lowest shoe stands at y = 0."""
     body, b = Body(person, pose), person.build
     pelvis = np.array([0.0, b.hip_height, 0.0])
-    neck = pelvis + (0.84 - 0.485) * b.height * np.array([0, np.cos(pose.lean), np.sin(pose.lean)])
+    neck = pelvis + (b.height - b.hip_height - 0.03 - 2.1 * b.head) * np.array([0, np.cos(pose.lean), np.sin(pose.lean)])
     for sign in (-1.0, 1.0):
         _leg(body, pelvis + [0.52 * b.hip * sign, 0, 0], sign)
         reach = b.shoulder - 0.35 * b.arm_radius

@@ -94,7 +94,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> Image.Image
 def _paint_colour(rng: np.random.Generator) -> np.ndarray:
     """Colour of a wall or a floor, [3] float32: paler than clothes."""
     colour = sample_colour(rng)
-    return 0.42 + 0.35 * (0.4 * colour + 0.6 * colour.mean() - 0.5)
+    return 0.42 + 0.5 * (0.4 * colour + 0.6 * colour.mean() - 0.5)
 
 
 def sample_camera(place_rng: np.random.Generator, rng: np.random.Generator, infrared: bool,
@@ -102,15 +102,15 @@ def sample_camera(place_rng: np.random.Generator, rng: np.random.Generator, infr
     """A camera whose drawing canvas has this size; two cameras given equal `place_rng` look at the same place."""
     scene = draw_scene(place_rng, height, PANORAMA * width)
     count = 256 - Slot.SCENE
-    low = rng.uniform(0.80, 0.86)
+    low = rng.uniform(0.83, 0.88)
     return Camera(
         infrared=infrared,
         scene=scene,
         visible=np.stack([_paint_colour(place_rng) for _ in range(count)]),
-        reflected=place_rng.uniform(0.25, 0.6, count).astype(np.float32),
+        reflected=place_rng.uniform(0.2, 0.65, count).astype(np.float32),
         pitch=rng.uniform(0.0, 0.2),
         back_share=rng.uniform(0.1, 0.35),
-        scale=(low, low + 0.07),
+        scale=(low, low + 0.09),
         light=rng.uniform(-0.9, 0.9),
         ambient=rng.uniform(0.55, 0.75),
         gain=rng.uniform(0.8, 1.1),

@@ -34,7 +34,7 @@ class Slot(IntEnum):
 
 
 class Build(NamedTuple):
-    """Body measures in heights of an average person; widths and radii are half widths."""
+    """Body measures in heights of a tall person; widths and radii are half widths."""
     height: float
     hip_height: float
     shoulder: float
@@ -117,10 +117,10 @@ def sample_palettes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def sample_build(rng: np.random.Generator) -> Build:
     """Slim to stout, short- to long-legged, narrow- to broad-shouldered."""
-    stout = rng.uniform(0.75, 1.4)
+    stout, height = rng.uniform(0.75, 1.4), rng.uniform(0.88, 1.0)
     return Build(
-        height=rng.uniform(0.86, 1.04),
-        hip_height=rng.uniform(0.42, 0.53),
+        height=height,
+        hip_height=height * rng.uniform(0.43, 0.52),
         shoulder=rng.uniform(0.095, 0.135) * stout ** 0.3,
         waist=rng.uniform(0.072, 0.092) * stout,
         hip=rng.uniform(0.080, 0.100) * stout ** 0.8,

@@ -134,7 +134,7 @@ def like_sysu(folder: Path) -> Plan:
     if cells.shape != (6, 1) or cells.dtype != object:
         raise UserError(f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell, got {cells.shape}")
     permutations = [[cell.reshape(TRIALS, -1) for cell in camera[:, 0]] for camera in cells[:, 0]]
-    train, test = ([int(i) for i in _load_variable(folder / f"{name}.mat", "id").ravel()] for name in ("train_id", "test_id"))
+    train, test = ([int(i) for i in _load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat"))
     seen = {
         infrared: {i for c in SYSU_CAMERAS if (c in SYSU_INFRARED) == infrared
                    for i, rows in enumerate(permutations[c - 1], 1) if rows.size}

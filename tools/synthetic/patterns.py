@@ -69,7 +69,8 @@ def _centre(p: Pattern, u, v):
 def _logo(p: Pattern, u, v):
     half = 0.035 + 0.45 * p.period
     # The same mark sits on chest and back, so that it is not lost when a person turns round.
-    x, y = np.where(np.abs(u) > u.max() / 2, np.abs(u) - u.max(), u) / half, (v - 0.08 - half * (0.6 + 0.6 * p.shift)) / half
+    x = np.where(np.abs(u) > u.max() / 2, np.abs(u) - u.max(), u) / half
+    y = (v - 0.08 - half * (0.6 + 0.6 * p.shift)) / half
     inside = np.maximum(np.abs(x), np.abs(y)) < 1
     return {
         "disc": np.hypot(x, y) < 1,

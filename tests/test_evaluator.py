@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch import nn
+
+from data.augment import normalise
+from engine.evaluator import Evaluator, extract_features, mean_rank1
+from engine.retrieval.protocols import cosine_ranker
+from data import sysu
+from utils.types import Batch, Modality, Output, Record, ResultRow, Setting, Split, Stage, Trial
+
+CPU = torch.device("cpu")
+
+
+class MeanColour(nn.Module):
+    """Embeds a picture by its mean colour; counts what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, images):
+        assert not self.training and images.dtype == torch.float32
+        self.seen += len(images)
+        return Output(images.mean(dim=(2, 3)), images.new_zeros(len(images), 1))
+
+
+def batches(pids: list[int], camera: int, modality: Modality) -> list[Batch]:
+    """One flat picture per identity, two to a batch; its colour is (10, 20, 30) times the identity."""
+    made = []
+    for start in range(0, len(pids), 2):
+        part = torch.tensor(pids[start : start + 2])
+        images = (part[:, None] * torch.tensor([10, 20, 30])).to(torch.uint8)[:, :, None, None].expand(-1, 3, 4, 2)
+        rows = torch.arange(start, start + len(part))
+        made.append(Batch(images, part, torch.full_like(part, camera), torch.full_like(part, modality), rows))
+    return made
+
+
+@pytest.fixture
+def evaluator():
+    visible, infrared = [1, 2, 3], [3, 1, 2, 2]
+    split = Split(
+        visible=[Record("", pid, 1, Modality.VISIBLE) for pid in visible],
+        infrared=[Record("", pid, 6, Modality.INFRARED) for pid in infrared],
+        settings=[Setting(name, Modality.INFRARED, [Trial(torch.arange(4).numpy(), torch.arange(3).numpy())]) for name in "ab"],
+        quick=("a",),
+    )
+    loaders = {
+        Modality.VISIBLE: batches(visible, 1, Modality.VISIBLE),
+        Modality.INFRARED: batches(infrared, 6, Modality.INFRARED),
+    }
+    rankers = {"cosine": cosine_ranker, "mser": lambda query, gallery: torch.zeros(4, 3) + len(gallery)}
+    return Evaluator(split, loaders, rankers, sysu.excluded, None, CPU)
+
+
+def test_visible_pictures_have_four_spectra_and_infrared_ones_are_embedded_once(evaluator):
+    model = MeanColour()
+    features = evaluator.extract(model, with_spectra=True)
+    assert features[Modality.VISIBLE].embeddings.shape == (4, 3, 3)
+    assert features[Modality.INFRARED].embeddings.shape == (1, 4, 3)
+    assert model.seen == 4 * 3 + 4
+    green = normalise(torch.tensor([20, 20, 20], dtype=torch.uint8).view(1, 3, 1, 1)).flatten()
+    torch.testing.assert_close(features[Modality.VISIBLE].embeddings[2, 0], green)  # identity 1, third spectrum
+
+
+def test_features_keep_the_order_and_labels_of_the_loader():
+    features = extract_features(MeanColour(), batches([5, 3, 4], 2, Modality.VISIBLE), CPU, with_spectra=False)
+    assert features.pids.tolist() == [5, 3, 4] and features.cameras.tolist() == [2, 2, 2]
+    expected = normalise(torch.tensor([40, 80, 120], dtype=torch.uint8).view(1, 3, 1, 1)).flatten()
+    torch.testing.assert_close(features.embeddings[0, 2], expected)
+
+
+def test_rows(evaluator):
+    rows = evaluator(MeanColour(), Stage("test", 7, "val"), ["cosine", "mser"])
+    assert [(r.protocol, r.ranking) for r in rows] == [("a", "cosine"), ("a", "mser"), ("b", "cosine"), ("b", "mser")]
+    assert {(r.stage, r.epoch, r.split, r.selected_on) for r in rows} == {("test", 7, None, "val")}
+    assert rows[0].r1 == 100  # equal colours point the same way
+    assert rows[1].r1 == 25  # all distances tie: the first gallery picture wins, right for one query of four
+    assert [r.protocol for r in evaluator(MeanColour(), Stage("train", 1), ["cosine"], ["b"])] == ["b"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_models_mode_is_restored(evaluator, training):
+    model = MeanColour().train(training)
+    evaluator(model, Stage("test", 1), ["cosine"])
+    assert model.training == training
+
+
+def test_chance(evaluator):
+    assert evaluator.chance() == {"a": pytest.approx(100 / 3), "b": pytest.approx(100 / 3)}
+
+
+def test_score_is_the_mean_rank1():
+    rows = [ResultRow("train", 1, name, 1, None, "cosine", r1, 0, 0, 0, 0, 0) for name, r1 in (("i2v", 40.0), ("v2i", 60.0))]
+    assert mean_rank1(rows) == 50

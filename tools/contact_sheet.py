@@ -1,0 +1,50 @@
+"""Lay pictures of a SYSU-MM01 folder out as one: a row per identity, a column per camera.
+
+    python -m tools.contact_sheet demo/SYSU-MM01 sheet.png --ids 6
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from data.images import load_image
+from data.listing import list_pictures, require_folder
+from utils.cli import Parser, exit_code
+from utils.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(prog="python -m tools.contact_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", help="folder of the data set")
+    parser.add_argument("out", type=Path, help="picture to write")
+    parser.add_argument("--ids", type=int, default=6, help="identities to show: the first ones that every camera saw")
+    parser.add_argument("--height", type=int, default=128, help="pixels of one picture")
+    args = parser.parse_args(argv)
+    root = require_folder(args.root, "cam1", "SYSU-MM01")
+    cameras = sorted(root.glob("cam?"))
+    rows = [[list_pictures(camera / person.name)[:1] for camera in cameras] for person in sorted(cameras[0].iterdir())]
+    complete = [[picture for (picture,) in row] for row in rows if all(row)][: args.ids]
+    if not complete:
+        raise UserError(f"{root}: no identity was seen by all of {len(cameras)} cameras")
+    sheet(complete, args.height).save(args.out)
+
+
+def sheet(rows: Sequence[Sequence[Path]], height: int) -> Image.Image:
+    """The pictures in a grid, each `height` pixels high and half as wide."""
+    width, gap = height // 2, 4
+    page = Image.new("RGB", (len(rows[0]) * (width + gap) + gap, len(rows) * (height + gap) + gap), "white")
+    for y, row in enumerate(rows):
+        for x, path in enumerate(row):
+            pixels = load_image(str(path), (height, width)).permute(1, 2, 0).numpy()
+            page.paste(Image.fromarray(pixels), (gap + x * (width + gap), gap + y * (height + gap)))
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))

@@ -1,0 +1,86 @@
+"""Draws a planned data set into a folder, one job per identity, on several processes."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tools.synthetic import layouts
+from tools.synthetic.camera import Camera, sample_camera
+from tools.synthetic.identity import sample_identity
+from tools.synthetic.render import SUPERSAMPLING, render
+
+
+class Job(NamedTuple):
+    """All pictures of one identity."""
+    root: Path
+    seed: int
+    size: tuple[int, int]
+    cameras: dict[int, layouts.CameraSpec]
+    pictures: list[layouts.Picture]
+
+
+@lru_cache(maxsize=16)
+def camera_of(seed: int, spec: layouts.CameraSpec, height: int, width: int) -> Camera:
+    """The camera, drawn once per process."""
+    return sample_camera(np.random.default_rng((seed, 0, spec.place, 3)), np.random.default_rng((seed, 0, spec.number, 4)),
+                         spec.infrared, SUPERSAMPLING * height, SUPERSAMPLING * width)
+
+
+def draw(job: Job) -> int:
+    """Write the pictures of one identity and return their number."""
+    person = sample_identity(np.random.default_rng((job.seed, job.pictures[0].identity, 0, 0)))
+    for p in job.pictures:
+        camera = camera_of(job.seed, job.cameras[p.camera], *job.size)
+        pixels = render(person, camera, np.random.default_rng((job.seed, p.identity, p.camera, p.number)), *job.size)
+        path = job.root / p.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, **({"quality": 90} if path.suffix == ".jpg" else {}))
+    return len(job.pictures)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent alone answers Ctrl-C
+
+
+def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
+    """Run the jobs and yield the number of pictures of each one finished, in any order."""
+    if workers == 1:
+        yield from map(draw, jobs)
+        return
+    # "spawn": the caller may hold threads, which a fork would copy in any state.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _ignore_interrupt)
+    try:
+        for done in as_completed([pool.submit(draw, job) for job in jobs]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write(root: Path, plan: layouts.Plan, seed: int, size: tuple[int, int], workers: int | None) -> None:
+    """Fill the empty folder `root` with the planned data set, pictures of size (height, width)."""
+    by_identity = sorted(plan.pictures, key=lambda p: p.identity)
+    jobs = [Job(root, seed, size, plan.cameras, list(group))
+            for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)]
+    if workers is None:     # a process takes about as long to start as 150 pictures to draw
+        workers = max(1, min(os.cpu_count() or 1, len(plan.pictures) // 300))
+    done, told = 0, time.monotonic()
+    for count in draw_all(jobs, min(workers, len(jobs))):
+        done += count
+        if time.monotonic() - told > 15:
+            told = time.monotonic()
+            print(f"{done} of {len(plan.pictures)} pictures", file=sys.stderr, flush=True)
+    for name, content in plan.files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
