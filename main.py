@@ -1,6 +1,6 @@
 """Train and test visible-infrared person re-identification models.
 
-    python main.py --cfg configs/SYSU_MCJA.yml --gpu 0 --seed 8 --desc MCJA
+python main.py --cfg configs/SYSU_MCJA.yml --gpu 0 --seed 8 --desc MCJA
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from yacs.config import CfgNode
 from configs import cautions, load_config
 from data import build_benchmark, build_train_loader, describe
 from engine import build_evaluator, build_training, rankings
-from engine.checkpoint import Checkpoint, changed_keys, load_weights_into, open_checkpoint, require_same_split, tested_stage
+from engine.checkpoint import (
+    Checkpoint,
+    load_weights_into,
+    open_checkpoint,
+    require_same_split,
+    resume_notes,
+    tested_stage,
+)
 from losses import build_criterion
 from models import build_model
 from utils.cli import Parser, exit_code
@@ -30,9 +37,13 @@ DEFAULT_SEED = 8
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ from the defaults")
+    parser.add_argument(
+        "--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ from the defaults"
+    )
     parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
-    parser.add_argument("--seed", type=int, help=f"of everything random (default: {DEFAULT_SEED}, or the resumed run's)")
+    parser.add_argument(
+        "--seed", type=int, help=f"of everything random (default: {DEFAULT_SEED}, or the resumed run's)"
+    )
     parser.add_argument("--desc", help="last part of the run folder's name")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")
     return parser.parse_intermixed_args(argv)
@@ -45,7 +56,8 @@ def run(argv: Sequence[str] | None) -> None:
     device = pick_device(args.gpu)
     checkpoint = open_checkpoint(cfg.resume, best=cfg.test_only) if cfg.resume else None
     resumed = checkpoint if checkpoint and checkpoint.origin and not cfg.test_only else None
-    warn(cfg, args.seed, resumed)
+    for line in [*cautions(cfg), *(resume_notes(resumed, cfg, args.seed) if resumed else [])]:
+        logger.warning(line)
     seed = resumed.origin.seed if resumed else DEFAULT_SEED if args.seed is None else args.seed
     seed_everything(seed, cfg.deterministic)
 
@@ -69,17 +81,6 @@ def run(argv: Sequence[str] | None) -> None:
         rows = training.run(rankings(cfg))
     logger.info(f"epoch {rows[0].epoch}, in percent:\n{format_table(rows)}")
     logger.info(f"run folder: {folder}")
-
-
-def warn(cfg: CfgNode, seed: int | None, resumed: Checkpoint | None) -> None:
-    """Say what is probably not meant."""
-    lines = cautions(cfg)
-    if resumed:
-        lines += [f"differs from the run that is resumed: {line}" for line in changed_keys(resumed, cfg)]
-        if seed not in (None, resumed.origin.seed):
-            lines.append(f"--seed {seed} is ignored: the resumed run goes on with its seed {resumed.origin.seed}")
-    for line in lines:
-        logger.warning(line)
 
 
 def open_folder(cfg: CfgNode, desc: str | None, resumed: Checkpoint | None, record: dict):

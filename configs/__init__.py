@@ -59,28 +59,26 @@ def _read_yml(path: str) -> Mapping[str, Any]:
 def _override(cfg: CfgNode, values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
         if name not in KEYS:
-            nearest = difflib.get_close_matches(str(name), KEYS, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(str(name).lower(), KEYS, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]}?" if nearest else "docs/configuration.md lists every key"
             raise UserError(f"{where}: unknown key {name!r}; {hint}")
         try:
             cfg[name] = coerce(KEYS[name], value)
-        except (ValueError, TypeError, SyntaxError, yaml.YAMLError):
+        except (ValueError, TypeError, SyntaxError, OverflowError, yaml.YAMLError):
             raise UserError(f"{where}: {name} = {value!r} must be {EXPECTED[KEYS[name].kind]}") from None
 
 
 def coerce(key: Key, value: Any) -> Any:
     """The value in the key's own type, from a YAML value or from text in YAML or Python notation.
 
-    Raises ValueError, TypeError, SyntaxError or YAMLError if the value does not mean one of that type.
+    Raises ValueError, TypeError, SyntaxError, OverflowError or YAMLError if the value does not mean one of that type.
     """
     if key.kind is str:
         return _text(key, value)
-    if value is None or isinstance(value, str) and value.strip() in ("", "None"):
-        if key.default is None:
-            return None
-        raise ValueError("empty")
     if isinstance(value, str):
-        value = _parse(value)
+        value = None if value.strip() == "None" else _parse(value)
+    if value is None and key.default is None:
+        return None
     if key.kind is tuple:
         return tuple(_whole(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
     if key.kind is int:
@@ -95,8 +93,8 @@ def coerce(key: Key, value: Any) -> Any:
 def _text(key: Key, value: Any) -> str | None:
     if isinstance(value, (dict, list, tuple)):
         raise TypeError(value)
-    if value in (None, False, "None", "null", "~", ""):
-        return key.default if key.default in (None, "") else "none" if value != "" else ""
+    if value is None or value is False or value in ("", "None", "null", "~"):
+        return key.default if key.default in (None, "") else "" if value == "" else "none"
     return str(value)
 
 

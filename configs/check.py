@@ -43,8 +43,11 @@ def _single_keys(cfg: CfgNode) -> Iterator[str]:
         if key.choices and cfg[key.name] not in key.choices:
             yield f"{key.name} = {cfg[key.name]!r}: choose one of {', '.join(key.choices)}"
     for name in ("lr", "cmr_strength"):
-        if not (cfg[name] > 0 and math.isfinite(cfg[name])):
+        if not cfg[name] > 0:
             yield f"{name} = {cfg[name]}: must be a positive number"
+    for name in ("lr", "cmr_strength", "wd"):
+        if cfg[name] == math.inf:
+            yield f"{name} = {cfg[name]}: must be finite"
     if cfg.mser_lambda is not None and not 0 <= cfg.mser_lambda <= 1:
         yield f"mser_lambda = {cfg.mser_lambda}: must lie in 0..1"
     if not 1 <= cfg.trial <= 10:

@@ -34,6 +34,10 @@ def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
     dataset = pick(DATASETS, cfg.dataset, "dataset")
     benchmark = dataset.load(data_root(cfg), trial=cfg.trial, hold_out=cfg.select == "val", seed=seed)
     cameras = len({record.camera for record in (*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared)})
+    logger.info(
+        f"{benchmark.name}: {benchmark.num_ids} training identities, {len(benchmark.train)} training pictures; "
+        f"test: {len(benchmark.test.visible)} visible, {len(benchmark.test.infrared)} infrared"
+    )
     for line in benchmark.warnings:
         logger.warning(line)
     for key, found in (("num_id", benchmark.num_ids), ("num_cam", cameras)):
@@ -76,7 +80,9 @@ def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> E
             logger.warning(f"{len(left_out)} identities lack one modality and are left out by {cfg.sample_method}")
         identities -= set(left_out)
     if len(identities) < cfg.p_size and cfg.sample_method not in ("none", "cross_modality_random"):
-        raise UserError(f"p_size = {cfg.p_size}: {cfg.sample_method} has only {len(identities)} identities; lower p_size")
+        raise UserError(
+            f"p_size = {cfg.p_size}: {cfg.sample_method} has only {len(identities)} identities; lower p_size"
+        )
     sizes = Sizes(p=cfg.p_size, k=cfg.k_size, batch=cfg.batch_size)
     sampler = EpochBatchSampler(partial(draw, pids=pids, modalities=modalities, sizes=sizes), seed)
     if not len(sampler):

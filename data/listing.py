@@ -24,13 +24,15 @@ def require_folder(root: str, inside: str, name: str) -> Path:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Picture files directly in `folder`, sorted by name; none if the folder does not exist."""
+    """Picture files directly in `folder`, sorted by name, hidden ones left out; none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
 
 
-def require_records(records: Sequence[Record], message: str) -> None:
+def require_records(records: Sequence, message: str) -> None:
     """UserError with `message` when there are no records."""
     if not records:
         raise UserError(message)
@@ -38,7 +40,9 @@ def require_records(records: Sequence[Record], message: str) -> None:
 
 def differences(name: str, published: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
     """One line that says which counts differ from the published data set; none when all agree."""
-    wrong = [f"{found[what]} {what} (published: {number})" for what, number in published.items() if found[what] != number]
+    wrong = [
+        f"{found[what]} {what} (published: {number})" for what, number in published.items() if found[what] != number
+    ]
     return [f"not the published {name}: " + ", ".join(wrong)] if wrong else []
 
 

@@ -40,8 +40,11 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     kept, held = divide(sorted({record.pid for record in listed["train"]}), seed if hold_out else None)
     labels = {identity: label for label, identity in enumerate(kept)}
     train = [record._replace(pid=labels[record.pid]) for record in listed["train"] if record.pid in labels]
-    require_records(train, f"{folder}/idx: the training lists of split {trial} are empty")
-    warnings = [] if hold_out else differences("RegDB", PUBLISHED, {**counts("training", train), **counts("test", listed["test"])})
+    warnings = (
+        []
+        if hold_out
+        else differences("RegDB", PUBLISHED, {**counts("training", train), **counts("test", listed["test"])})
+    )
     return Benchmark(
         name="regdb",
         trial=trial,
@@ -64,8 +67,10 @@ def read_part(folder: Path, part: str, trial: int) -> list[Record]:
     """Records of the visible and the thermal list of one part ("train" or "test"), sorted by path."""
     records = []
     for modality, camera in CAMERAS.items():
-        for name, _ in read_list(list_path(folder, part, modality, trial)):
-            records.append(Record(str(folder / name), identity_of(name), camera, modality))
+        path = list_path(folder, part, modality, trial)
+        names = [name for name, _ in read_list(path)]
+        require_records(names, f"{path}: lists no pictures; restore the file")
+        records += [Record(str(folder / name), identity_of(name), camera, modality) for name in names]
     return sorted(records)
 
 
@@ -79,7 +84,9 @@ def read_list(path: Path) -> list[tuple[str, int]]:
         lines = [line.rsplit(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [(name.replace("\\", "/"), int(label)) for name, label in lines]
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: RegDB comes with idx/*_1.txt to *_10.txt; check data_root and trial") from None
+        raise UserError(
+            f"{path} is missing: RegDB comes with idx/*_1.txt to *_10.txt; check data_root and trial"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a list of `relative/path.bmp label` lines ({error})") from None
 

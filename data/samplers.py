@@ -112,7 +112,9 @@ def single_modality_ids(pids: ndarray, modalities: ndarray) -> list[int]:
 
 def _rows_by_modality(pids: ndarray, modalities: ndarray) -> dict[int, list[ndarray]]:
     """Rows of each identity that has both modalities: {pid: [visible rows, infrared rows]}."""
-    rows = {pid: [np.flatnonzero((pids == pid) & (modalities == m)) for m in Modality] for pid in np.unique(pids).tolist()}
+    rows = {
+        pid: [np.flatnonzero((pids == pid) & (modalities == m)) for m in Modality] for pid in np.unique(pids).tolist()
+    }
     return {pid: parts for pid, parts in rows.items() if all(map(len, parts))}
 
 

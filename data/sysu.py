@@ -15,7 +15,7 @@ from scipy.io import loadmat
 from torch import Tensor
 
 from data.listing import differences, list_pictures, require_folder, require_records
-from utils.errors import UserError
+from utils.errors import UserError, reason
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
 
 DEFAULT_ROOT = "datasets/SYSU-MM01"
@@ -44,6 +44,7 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     folder = require_folder(root, "exp", "SYSU-MM01")
     train_ids, val_ids, test_ids = (read_ids(folder / "exp", name) for name in ("train_id", "val_id", "test_id"))
     permutations = read_permutations(folder / "exp" / "rand_perm_cam.mat")
+    require_disjoint(folder / "exp", train_id=train_ids, val_id=val_ids, test_id=test_ids)
     learned = train_ids if hold_out else train_ids + val_ids
     train = records_of(folder, {identity: label for label, identity in enumerate(learned)})
     require_records(train, f"{folder}: no training pictures cam*/{{identity:04d}}/*.jpg of the identities in exp/")
@@ -82,9 +83,21 @@ def read_ids(folder: Path, name: str) -> list[int]:
             return [int(word) for word in text.read_text().replace(",", " ").split()]
         if mat.is_file():
             return [int(identity) for identity in loadmat(mat)["id"].ravel()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{text if text.is_file() else mat}: not a list of identities ({error})") from None
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        raise UserError(f"{text if text.is_file() else mat}: not a list of identities ({reason(error)})") from None
     raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
+
+
+def require_disjoint(folder: Path, **lists: Sequence[int]) -> None:
+    """UserError where an identity stands in two of the named lists, or twice in one: it would be trained and tested."""
+    seen: dict[int, str] = {}
+    for name, identities in lists.items():
+        for identity in identities:
+            if identity in seen:
+                raise UserError(
+                    f"{folder}: identity {identity} is in {seen[identity]} and again in {name}; restore the lists"
+                )
+            seen[identity] = name
 
 
 def read_permutations(path: Path) -> Mapping[tuple[int, int], np.ndarray]:
@@ -103,7 +116,7 @@ def read_permutations(path: Path) -> Mapping[tuple[int, int], np.ndarray]:
             if numbers.size
         }
     except Exception as error:  # scipy raises many kinds on a damaged file
-        raise UserError(f"{path}: not the official permutation file ({type(error).__name__}: {error})") from None
+        raise UserError(f"{path}: not the official permutation file ({reason(error)})") from None
 
 
 def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
@@ -113,7 +126,8 @@ def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
         modality = Modality.INFRARED if camera in INFRARED_CAMERAS else Modality.VISIBLE
         for identity, pid in labels.items():
             pictures = list_pictures(folder / f"cam{camera}" / f"{identity:04d}")
-            records += [Record(str(path), pid, camera, modality) for path in pictures]
+            # A picture's name is its number in rand_perm_cam.mat; other files are none of the data set's.
+            records += [Record(str(path), pid, camera, modality) for path in pictures if path.stem.isdecimal()]
     return sorted(records)
 
 
@@ -124,6 +138,10 @@ def evaluation_split(
     records = records_of(folder, {identity: identity for identity in identities})
     visible = [record for record in records if record.modality == Modality.VISIBLE]
     infrared = [record for record in records if record.modality == Modality.INFRARED]
+    for modality, part in (("visible", visible), ("infrared", infrared)):
+        require_records(
+            part, f"{folder}: no {modality} pictures of the {len(identities)} identities to evaluate ({name})"
+        )
     settings = [
         Setting(f"{name}/{mode}/{shots}-shot", Modality.INFRARED, trials(visible, len(infrared), cameras, shots, permutations))
         for mode, cameras in MODES.items()

@@ -69,7 +69,13 @@ def build_training(
     scaler = gradient_scaler(device, dtype)
     generator = torch.Generator()
     trainer = create_trainer(
-        model, criterion, optimizer, scaler, partial(augment, recipe=build_recipe(cfg), generator=generator), device, dtype
+        model,
+        criterion,
+        optimizer,
+        scaler,
+        partial(augment, recipe=build_recipe(cfg), generator=generator),
+        device,
+        dtype,
     )
     names = ("loss", *criterion.terms)
     attach_epochs(trainer, loader.batch_sampler, generator, seed)

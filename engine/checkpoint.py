@@ -88,7 +88,9 @@ def save_checkpoint(folder: Path, name: str, origin: Origin, parts: Mapping[str,
     try:
         DiskSaver(str(folder), atomic=True, create_dir=False, require_empty=False)(content, name)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{folder / name} could not be written ({reason(error)}); the previous checkpoint is as it was") from None
+        raise UserError(
+            f"{folder / name} could not be written ({reason(error)}); the previous checkpoint is as it was"
+        ) from None
 
 
 def restore(parts: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
@@ -97,7 +99,8 @@ def restore(parts: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
     Raises UserError where one does not fit, after a change of the optimiser or of the model.
     """
     for name, part in parts.items():
-        if name == "model":
+        # A run that was not scaled has an empty scaler state; one that goes on in fp16 starts with a new scale.
+        if name == "model" or name == "scaler" and not checkpoint.states[name]:
             continue
         try:
             part.load_state_dict(checkpoint.states[name])
@@ -141,6 +144,8 @@ def load_weights_into(model: nn.Module, checkpoint: Checkpoint, allow_other_head
 def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bool, allowed: bool) -> None:
     """UserError where the model saw the test identities in training, or a run would go on with other data."""
     origin = checkpoint.origin
+    if origin is None and benchmark.trial is not None:
+        logger.warning(f"{checkpoint.path} does not say its split; results mean nothing unless it is {benchmark.trial}")
     if origin is None or (origin.dataset, origin.trial) == (benchmark.name, benchmark.trial):
         return
     if not testing:
@@ -156,19 +161,24 @@ def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bo
 
 
 def split_name(dataset: str, trial: int | None) -> str:
-    """"sysu", or "regdb, split 3"."""
+    """The data set as a message names it: sysu, or regdb, split 3."""
     return dataset if trial is None else f"{dataset}, split {trial}"
 
 
-def changed_keys(checkpoint: Checkpoint, config: Mapping[str, Any]) -> list[str]:
-    """Configuration keys, as "key: old -> new", in which a resumed run differs from what it was started with."""
-    before = checkpoint.origin.config if checkpoint.origin else {}
-    silent = {"resume", "test_only", "data_root", "num_workers", "output_dir", "log_period"}
-    return [
-        f"{key}: {_plain(before[key])} -> {_plain(value)}"
+def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | None) -> list[str]:
+    """What is asked differently than when the resumed run was started, one line each. seed: None if not asked for."""
+    before, silent = (
+        checkpoint.origin.config,
+        {"resume", "test_only", "data_root", "num_workers", "output_dir", "log_period"},
+    )
+    lines = [
+        f"differs from the run that is resumed: {key}: {_plain(before[key])} -> {_plain(value)}"
         for key, value in config.items()
         if key in before and key not in silent and _plain(before[key]) != _plain(value)
     ]
+    if seed not in (None, checkpoint.origin.seed):
+        lines.append(f"--seed {seed} is ignored: the resumed run goes on with its seed {checkpoint.origin.seed}")
+    return lines
 
 
 def _plain(value: Any) -> Any:

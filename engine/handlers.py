@@ -43,7 +43,9 @@ def in_epoch(every: int) -> CallableEventWithFilter:
     return Events.ITERATION_COMPLETED(event_filter=lambda engine, _: batches_done(engine.state) % every == 0)
 
 
-def attach_guard(trainer: Engine, model: nn.Module, names: tuple[str, ...], every: int, rescue: Callable[[], str]) -> None:
+def attach_guard(
+    trainer: Engine, model: nn.Module, names: tuple[str, ...], every: int, rescue: Callable[[], str]
+) -> None:
     """Stop with the epoch and the named losses when one, or a weight at the epoch's end, is not finite.
 
     Losses are watched on the device and read every `every` iterations and at the epoch's end, before anything is saved.
@@ -97,7 +99,9 @@ def attach_log(trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], ev
         )
 
 
-def attach_tensorboard(trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], folder: Path) -> TensorboardLogger:
+def attach_tensorboard(
+    trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], folder: Path
+) -> TensorboardLogger:
     """Curves of the epoch means and the learning rate; the caller closes the logger."""
     curves = TensorboardLogger(log_dir=str(folder))
 

@@ -107,7 +107,9 @@ class Training:
         rows = self.selection(self.model, Stage("train", self.progress.epoch), ["cosine"], self.selection.split.quick)
         score = mean_rank1(rows)
         for row in rows:
-            logger.info(f"epoch {row.epoch}, {row.protocol}: rank-1 {row.r1:.2f} %, mAP {row.mAP:.2f} %, mINP {row.mINP:.2f} %")
+            logger.info(
+                f"epoch {row.epoch}, {row.protocol}: rank-1 {row.r1:.2f} %, mAP {row.mAP:.2f} %, mINP {row.mINP:.2f} %"
+            )
         self.progress.rows += [row._asdict() for row in rows]
         if self.schedule.select != "last" and score > self.progress.best_score:
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
@@ -120,7 +122,9 @@ class Training:
             return Stage("test", self.progress.epoch, "last")
         checkpoint = open_checkpoint(str(best), best=True) if best.is_file() else None
         if checkpoint is None or checkpoint.epoch != epoch:
-            logger.warning(f"{best} does not hold the selected model of epoch {epoch}: the last model is tested instead")
+            logger.warning(
+                f"{best} does not hold the selected model of epoch {epoch}: the last model is tested instead"
+            )
             return Stage("test", self.progress.epoch, "last")
         load_weights_into(self.model, checkpoint, allow_other_head=False)
         logger.info(f"testing the model of epoch {epoch}, selected on {self.schedule.select}")

@@ -41,7 +41,9 @@ def cmr_loss(embeddings: np.ndarray, pids: np.ndarray, modalities: np.ndarray, s
     return float(np.mean(terms)) if terms else 0.0
 
 
-def metrics(dist: np.ndarray, query_pids: np.ndarray, gallery_pids: np.ndarray, excluded: np.ndarray) -> dict[str, float]:
+def metrics(
+    dist: np.ndarray, query_pids: np.ndarray, gallery_pids: np.ndarray, excluded: np.ndarray
+) -> dict[str, float]:
     """CMC over identities, mAP and mINP, query by query."""
     first, precisions, penalties = [], [], []
     for row, pid, out in zip(dist, query_pids, excluded):

@@ -101,7 +101,13 @@ def test_the_papers_settings():
     assert [sysu[name] for name in names] == ["sysu", 8, 16, 2, 140, (80, 120)]
     assert [regdb[name] for name in names] == ["regdb", 4, 32, 12, 300, (300,)]
     for cfg in (sysu, regdb):
-        assert (cfg.image_size, cfg.lr, cfg.wd, cfg.fp16, cfg.mda_layers) == ((384, 192), 3.5e-4, 5e-4, True, (0, 2, 3, 0))
+        assert (cfg.image_size, cfg.lr, cfg.wd, cfg.fp16, cfg.mda_layers) == (
+            (384, 192),
+            3.5e-4,
+            5e-4,
+            True,
+            (0, 2, 3, 0),
+        )
 
 
 def test_an_empty_yml_gives_the_defaults(yml):
@@ -161,7 +167,9 @@ def test_a_configuration_is_frozen_and_its_own(yml):
 # --------------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("typo, meant", [("batchsize", "batch_size"), ("num_epochs", "num_epoch"), ("wdd", "wd"), ("mser_K1", "mser_k1")])
+@pytest.mark.parametrize(
+    "typo, meant", [("batchsize", "batch_size"), ("num_epochs", "num_epoch"), ("wdd", "wd"), ("mser_K1", "mser_k1")]
+)
 def test_an_unknown_key_names_the_file_and_the_nearest_key(yml, typo, meant):
     path = yml(f"{typo}: 1")
     assert refusal(path) == f"{path}: unknown key {typo!r}; did you mean {meant}?"
@@ -216,9 +224,18 @@ def test_a_binary_file_is_not_yaml(tmp_path):
 
 
 def test_all_violations_in_one_message(yml):
-    message = refusal(yml("p_size: 0\nlr: -1\nimage_size: [16, 64]\ntest_only: true\nselect: best\nloss_id: false\nloss_cmr: false"))
+    message = refusal(
+        yml("p_size: 0\nlr: -1\nimage_size: [16, 64]\ntest_only: true\nselect: best\nloss_id: false\nloss_cmr: false")
+    )
     assert message.startswith("configuration: ") and message.count(";") == 5
-    for part in ("p_size = 0", "lr = -1", "image_size = (16, 64)", "test_only needs `resume`", "select = 'best'", "loss_id and loss_cmr"):
+    for part in (
+        "p_size = 0",
+        "lr = -1",
+        "image_size = (16, 64)",
+        "test_only needs `resume`",
+        "select = 'best'",
+        "loss_id and loss_cmr",
+    ):
         assert part in message
 
 
@@ -245,7 +262,9 @@ def test_values_at_the_end_of_their_range_are_allowed(opts):
 
 @pytest.mark.parametrize("sampler", ["cross_modality_identity", "identity_cross_modality"])
 def test_samplers_of_pairs_need_an_even_k(sampler):
-    assert f"k_size = 5: must be even with sample_method {sampler}" in refusal(None, "k_size", "5", "sample_method", sampler)
+    assert f"k_size = 5: must be even with sample_method {sampler}" in refusal(
+        None, "k_size", "5", "sample_method", sampler
+    )
     assert load_config(None, ["k_size", "6", "sample_method", sampler]).k_size == 6
     assert load_config(None, ["k_size", "5"]).k_size == 5
 
@@ -256,7 +275,10 @@ def test_halves_need_an_even_batch():
 
 
 def test_test_only_needs_something_to_test():
-    assert refusal(None, "test_only", "true") == "configuration: test_only needs `resume`: the run folder or checkpoint to test"
+    assert (
+        refusal(None, "test_only", "true")
+        == "configuration: test_only needs `resume`: the run folder or checkpoint to test"
+    )
     assert load_config(None, ["test_only", "true", "resume", "ckptlog/run"]).test_only
 
 

@@ -37,7 +37,10 @@ def test_command_runs(run_main, finished, sysu_root, regdb_root, tmp_path, line)
 def test_summarize_command(finished, capsys):
     summarize.main([str(finished)])
     printed = capsys.readouterr().out
-    assert re.search(r"sysu/all/1-shot +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d\n", printed) and str(finished) in printed
+    assert (
+        re.search(r"sysu/all/1-shot +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d\n", printed)
+        and str(finished) in printed
+    )
 
 
 def test_newest_run_is_found(finished, capsys):
@@ -45,7 +48,9 @@ def test_newest_run_is_found(finished, capsys):
     assert f"run folder: {finished}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), target
@@ -55,7 +60,9 @@ def test_configuration_page_is_current():
     assert (HOME / "docs" / "configuration.md").read_text() == document_keys.document()
 
 
-@pytest.mark.parametrize("page", [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_keys_in_documents_exist(page):
     """Whatever looks like `key value` with a known prefix must be a key."""
     mentioned = set(re.findall(r"`((?:vimc|mda|mser|cmr|loss|eval|num|random)_[a-z0-9_]+)", page.read_text()))

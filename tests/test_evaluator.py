@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from data import sysu
 from data.augment import normalise
 from engine.evaluator import Evaluator, extract_features, mean_rank1
 from engine.retrieval.protocols import cosine_ranker
-from data import sysu
 from utils.types import Batch, Modality, Output, Record, ResultRow, Setting, Split, Stage, Trial
 
 CPU = torch.device("cpu")
@@ -41,7 +41,9 @@ def evaluator():
     split = Split(
         visible=[Record("", pid, 1, Modality.VISIBLE) for pid in visible],
         infrared=[Record("", pid, 6, Modality.INFRARED) for pid in infrared],
-        settings=[Setting(name, Modality.INFRARED, [Trial(torch.arange(4).numpy(), torch.arange(3).numpy())]) for name in "ab"],
+        settings=[
+            Setting(name, Modality.INFRARED, [Trial(torch.arange(4).numpy(), torch.arange(3).numpy())]) for name in "ab"
+        ],
         quick=("a",),
     )
     loaders = {
@@ -90,5 +92,7 @@ def test_chance(evaluator):
 
 
 def test_score_is_the_mean_rank1():
-    rows = [ResultRow("train", 1, name, 1, None, "cosine", r1, 0, 0, 0, 0, 0) for name, r1 in (("i2v", 40.0), ("v2i", 60.0))]
+    rows = [
+        ResultRow("train", 1, name, 1, None, "cosine", r1, 0, 0, 0, 0, 0) for name, r1 in (("i2v", 40.0), ("v2i", 60.0))
+    ]
     assert mean_rank1(rows) == 50

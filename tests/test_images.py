@@ -115,13 +115,19 @@ def test_a_file_cut_anywhere_gives_pixels_or_a_user_error(save, tmp_path, suffix
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_message_passes_through_a_loader_as_one_line(tmp_path, workers):
     path = damaged(tmp_path, "truncated")
-    loader = DataLoader(PictureDataset([Record(path, 0, 1, Modality.VISIBLE)], (8, 4)), num_workers=workers, collate_fn=as_it_is)
+    loader = DataLoader(
+        PictureDataset([Record(path, 0, 1, Modality.VISIBLE)], (8, 4)), num_workers=workers, collate_fn=as_it_is
+    )
     try:  # not pytest.raises: it keeps the traceback, and with it the loader's process
         list(loader)
         pytest.fail("nothing raised")
     except UserError as error:
         message = str(error)
-    assert message.startswith(f"{path}: not a readable picture") and message.endswith("replace the file") and "\n" not in message
+    assert (
+        message.startswith(f"{path}: not a readable picture")
+        and message.endswith("replace the file")
+        and "\n" not in message
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- batches
@@ -157,7 +163,9 @@ def test_a_loader_hands_over_whole_batches(dataset, workers):
 
 def test_loaders_from_the_configuration(sysu_root):
     benchmark = sysu.load(str(sysu_root))
-    cfg = load_config(None, ["image_size", "(48, 32)", "num_workers", "0", "batch_size", "5", "p_size", "3", "k_size", "2"])
+    cfg = load_config(
+        None, ["image_size", "(48, 32)", "num_workers", "0", "batch_size", "5", "p_size", "3", "k_size", "2"]
+    )
     test = list(build_test_loader(cfg, benchmark.test.visible))
     rows = torch.cat([batch.indices for batch in test]).tolist()
     assert rows == list(range(len(benchmark.test.visible)))

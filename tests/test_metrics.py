@@ -10,7 +10,9 @@ def ranked(gallery_pids: list[int], excluded: list[int] = ()) -> dict[str, float
     """Metrics of one query of identity 1 whose gallery stands in rank order."""
     out = torch.zeros(1, len(gallery_pids), dtype=torch.bool)
     out[0, list(excluded)] = True
-    return ranking_metrics(torch.arange(len(gallery_pids)).float()[None], torch.tensor([1]), torch.tensor(gallery_pids), out)
+    return ranking_metrics(
+        torch.arange(len(gallery_pids)).float()[None], torch.tensor([1]), torch.tensor(gallery_pids), out
+    )
 
 
 def test_one_query_by_hand():

@@ -18,7 +18,9 @@ NAMES = json.loads((GOLDEN / "full_model_public_state_dict.json").read_text())
 
 
 def small(*opts: str, num_ids: int = 5):
-    return build_model(load_config(None, ["pretrained", "none", "backbone", "resnet18", "mda_layers", "[0,1,2,0]", *opts]), num_ids)
+    return build_model(
+        load_config(None, ["pretrained", "none", "backbone", "resnet18", "mda_layers", "[0,1,2,0]", *opts]), num_ids
+    )
 
 
 def filled_by_rule(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -50,7 +52,10 @@ def pictures(seed: int, count: int) -> torch.Tensor:
 
 
 def test_names_and_shapes_are_the_published_ones(golden_model):
-    own = {name: (list(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for name, tensor in golden_model.state_dict().items()}
+    own = {
+        name: (list(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in golden_model.state_dict().items()
+    }
     assert own == {entry["name"]: (entry["shape"], entry["dtype"].removeprefix("torch.")) for entry in NAMES}
 
 
@@ -62,7 +67,9 @@ def test_golden_embeddings(golden_model):
 
 def test_golden_losses_and_gradients(golden_model):
     pids = torch.from_numpy(FULL["train_ids"])
-    modalities = torch.tensor([Modality.INFRARED if camera in (3, 6) else Modality.VISIBLE for camera in FULL["train_cams"]])
+    modalities = torch.tensor(
+        [Modality.INFRARED if camera in (3, 6) else Modality.VISIBLE for camera in FULL["train_cams"]]
+    )
     images = pictures(int(FULL["input_seed_train"]), 8)
     before = {name: tensor.clone() for name, tensor in golden_model.state_dict().items()}
     golden_model.zero_grad()
@@ -79,7 +86,9 @@ def test_golden_losses_and_gradients(golden_model):
     assert norms == {name: pytest.approx(expected[name], rel=2e-2, abs=1e-5) for name in norms}
 
 
-@pytest.mark.parametrize(("backbone", "width"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048), ("resnet101", 2048)])
+@pytest.mark.parametrize(
+    ("backbone", "width"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048), ("resnet101", 2048)]
+)
 def test_backbones(backbone, width):
     model = build_model(load_config(None, ["pretrained", "none", "backbone", backbone, "mda_layers", "[1,1,1,1]"]), 7)
     output = model.eval()(torch.rand(1, 3, 64, 32))
@@ -98,10 +107,26 @@ def test_dropped_stride_doubles_the_map(backbone):
 def test_adapters_follow_the_last_blocks():
     model, order = small(), []
     for name, module in model.named_modules():
-        if name in {"backbone.layer2.0", "backbone.layer2.1", "MDA_2.0", "backbone.layer3.0", "MDA_3.0", "backbone.layer3.1", "MDA_3.1"}:
+        if name in {
+            "backbone.layer2.0",
+            "backbone.layer2.1",
+            "MDA_2.0",
+            "backbone.layer3.0",
+            "MDA_3.0",
+            "backbone.layer3.1",
+            "MDA_3.1",
+        }:
             module.register_forward_hook(lambda *_, name=name: order.append(name))
     model.eval()(torch.rand(1, 3, 64, 32))
-    assert order == ["backbone.layer2.0", "backbone.layer2.1", "MDA_2.0", "backbone.layer3.0", "MDA_3.0", "backbone.layer3.1", "MDA_3.1"]
+    assert order == [
+        "backbone.layer2.0",
+        "backbone.layer2.1",
+        "MDA_2.0",
+        "backbone.layer3.0",
+        "MDA_3.0",
+        "backbone.layer3.1",
+        "MDA_3.1",
+    ]
 
 
 def test_adapters_can_be_switched_off():
@@ -114,7 +139,9 @@ def test_too_many_adapters():
 
 
 def test_unknown_backbone_lists_the_choices():
-    with pytest.raises(UserError, match="backbone = 'vgg16' is unknown; choose one of: resnet101, resnet18, resnet34, resnet50"):
+    with pytest.raises(
+        UserError, match="backbone = 'vgg16' is unknown; choose one of: resnet101, resnet18, resnet34, resnet50"
+    ):
         small("backbone", "vgg16")
 
 
@@ -196,6 +223,10 @@ class TestPublishedWeights:
         before = model.backbone.conv1.weight.clone()
         with pytest.raises(UserError, match="3 entries") as caught:
             load_weights_into(model, checkpoint, allow_other_head=True)
-        for part in ("bn_neck.weight is missing", "extra.weight is unknown", "MDA_2.0.ca_conv.weight is (128, 1, 12), not (128, 1, 2)"):
+        for part in (
+            "bn_neck.weight is missing",
+            "extra.weight is unknown",
+            "MDA_2.0.ca_conv.weight is (128, 1, 12), not (128, 1, 2)",
+        ):
             assert part in str(caught.value)
         assert torch.equal(model.backbone.conv1.weight, before)

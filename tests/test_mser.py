@@ -31,7 +31,9 @@ def test_golden(case):
 
 
 @pytest.mark.parametrize("queries_only", [True, False])
-@pytest.mark.parametrize(("spectra", "k1", "k2"), [((1, 4), 5, 3), ((4, 1), 5, 3), ((1, 1), 3, 1), ((1, 2), 100, 100), ((2, 1), 1, 2)])
+@pytest.mark.parametrize(
+    ("spectra", "k1", "k2"), [((1, 4), 5, 3), ((4, 1), 5, 3), ((1, 1), 3, 1), ((1, 2), 100, 100), ((2, 1), 1, 2)]
+)
 def test_agrees_with_the_definition(spectra, k1, k2, queries_only):
     rng = np.random.default_rng(k1)
     query, gallery = unit(rng, spectra[0], 9, 6), unit(rng, spectra[1], 7, 6)

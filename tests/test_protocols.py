@@ -21,7 +21,9 @@ def features(embeddings: list[np.ndarray], pids: np.ndarray, cameras: np.ndarray
 def sysu_case():
     arrays = golden("sysu_eval")
     data = {
-        Modality.VISIBLE: features([arrays[f"gallery_feats{i}"] for i in range(4)], arrays["gallery_ids"], arrays["gallery_cams"]),
+        Modality.VISIBLE: features(
+            [arrays[f"gallery_feats{i}"] for i in range(4)], arrays["gallery_ids"], arrays["gallery_cams"]
+        ),
         Modality.INFRARED: features([arrays["query_feats"]], arrays["query_ids"], arrays["query_cams"]),
     }
     return arrays, data
@@ -107,5 +109,3 @@ def test_evaluation_changes_nothing_and_does_not_depend_on_its_order(sysu_case):
     assert forwards == backwards[::-1]
     for modality, parts in before.items():
         assert all(torch.equal(now, then) for now, then in zip(data[modality], parts))
-
-

@@ -74,7 +74,9 @@ def test_labels_are_ranks_of_the_folder_numbers(regdb_root):
 def test_test_pictures_keep_their_folder_number(regdb_root):
     test = regdb.load(str(regdb_root)).test
     assert all(record.pid == int(Path(record.path).parent.name) for record in [*test.visible, *test.infrared])
-    assert {r.modality for r in test.visible} == {Modality.VISIBLE} and {r.modality for r in test.infrared} == {Modality.INFRARED}
+    assert {r.modality for r in test.visible} == {Modality.VISIBLE} and {r.modality for r in test.infrared} == {
+        Modality.INFRARED
+    }
     assert {r.camera for r in test.visible}.isdisjoint({r.camera for r in test.infrared})
 
 
@@ -157,6 +159,17 @@ def test_a_label_that_contradicts_its_folder_is_reported_and_the_folder_counts(e
     assert after.train == before.train
 
 
+def test_labels_follow_the_numbers_not_the_order_of_the_list(editable):
+    for part in ("train", "test"):
+        for kind, folder in (("visible", "Visible"), ("thermal", "Thermal")):
+            (editable / "idx" / f"{part}_{kind}_1.txt").write_text(
+                f"{folder}/8/a.bmp 1\n{folder}/1/a.bmp 0\n{folder}/16/a.bmp 2\n"
+            )
+    benchmark = regdb.load(str(editable))
+    assert not any("contradict" in line for line in benchmark.warnings)
+    assert {int(Path(r.path).parent.name): r.pid for r in benchmark.train} == {1: 0, 8: 1, 16: 2}
+
+
 def test_folders_with_leading_zeros_and_backslashes(editable):
     for name in ("train_visible_1", "train_thermal_1"):
         path = editable / "idx" / f"{name}.txt"
@@ -171,7 +184,9 @@ def listed_unix(root: Path, kind: str) -> list[str]:
     return sorted(str(root / line.split()[0].replace("\\", "/")) for line in lines if line)
 
 
-@pytest.mark.parametrize("name", [f"{part}_{kind}_2.txt" for part in ("train", "test") for kind in ("visible", "thermal")])
+@pytest.mark.parametrize(
+    "name", [f"{part}_{kind}_2.txt" for part in ("train", "test") for kind in ("visible", "thermal")]
+)
 def test_a_missing_list_is_named(editable, name):
     (editable / "idx" / name).unlink()
     message = refusal(editable, trial=2)
@@ -194,7 +209,14 @@ def test_a_picture_outside_a_numbered_folder(editable):
 def test_empty_training_lists(editable):
     for kind in ("visible", "thermal"):
         (editable / "idx" / f"train_{kind}_1.txt").write_text("")
-    assert "the training lists of split 1 are empty" in refusal(editable)
+    assert "train_visible_1.txt: lists no pictures" in refusal(editable)
+
+
+@pytest.mark.parametrize("kinds", [["visible"], ["thermal"], ["visible", "thermal"]])
+def test_empty_test_lists(editable, kinds):
+    for kind in kinds:
+        (editable / "idx" / f"test_{kind}_1.txt").write_text("")
+    assert f"test_{kinds[0]}_1.txt: lists no pictures" in refusal(editable)
 
 
 def test_a_missing_root_and_a_folder_that_is_something_else(tmp_path):

@@ -28,11 +28,14 @@ def sysu_root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def regdb_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("synthetic") / "regdb"
-    assert make_synthetic.main([str(root), "--layout", "regdb", "--ids", "5", "--images", "3", "--size", "48", "24"]) == 0
+    assert (
+        make_synthetic.main([str(root), "--layout", "regdb", "--ids", "5", "--images", "3", "--size", "48", "24"]) == 0
+    )
     return root
 
 
 # ------------------------------------------------------------------------------------------------------- bytes
+
 
 def test_same_bytes_with_two_workers_and_others_with_another_seed(sysu_root, tmp_path):
     assert make_synthetic.main([str(tmp_path / "again"), *SMALL, "--workers", "2"]) == 0
@@ -47,13 +50,14 @@ def test_same_bytes_with_two_workers_and_others_with_another_seed(sysu_root, tmp
 
 
 def test_a_picture_depends_on_its_own_numbers_only(sysu_root, tmp_path):
-    more = [*SMALL, "--test-ids", "5"]      # the last value counts
+    more = [*SMALL, "--test-ids", "5"]  # the last value counts
     assert make_synthetic.main([str(tmp_path / "more"), *more, "--workers", "1"]) == 0
     name = "cam6/0001/0002.jpg"
     assert (tmp_path / "more" / name).read_bytes() == (sysu_root / name).read_bytes()
 
 
 # -------------------------------------------------------------------------------------------------------- SYSU
+
 
 def test_sysu_lists_agree_and_split_the_identities(sysu_root):
     ids = {}
@@ -67,6 +71,7 @@ def test_sysu_lists_agree_and_split_the_identities(sysu_root):
 
 
 def test_rand_perm_cam_has_the_published_nesting_and_names_every_file(sysu_root):
+    assert b"Created on" not in (sysu_root / "exp" / "rand_perm_cam.mat").read_bytes()  # scipy's time stamp
     cells = loadmat(sysu_root / "exp" / "rand_perm_cam.mat")["rand_perm_cam"]
     assert cells.shape == (6, 1) and cells.dtype == object
     named = set()
@@ -102,6 +107,7 @@ def test_sysu_pictures_have_the_channels_of_their_camera(sysu_root, camera, mode
 
 # ------------------------------------------------------------------------------------------------------- RegDB
 
+
 def test_regdb_lists_halve_the_identities_in_every_trial(regdb_root):
     halves = set()
     for trial in range(1, 11):
@@ -131,32 +137,45 @@ def test_regdb_pictures(regdb_root):
 
 # ------------------------------------------------------------------------------------------------- independence
 
+
 def test_infrared_reflectance_says_nothing_about_colour_but_shows_the_texture():
     people = [sample_identity(np.random.default_rng((7, i, 0, 0))) for i in range(300)]
     cloth = [slot for slot in Slot if slot not in (Slot.SKIN, Slot.SCENE)]
     grey = np.concatenate([luminance(p.visible[cloth]) for p in people])
     for lamp in range(LAMPS):
         infrared = np.concatenate([p.infrared[lamp, cloth] for p in people])
-        assert abs(np.corrcoef(grey, infrared)[0, 1]) < 0.07        # 3300 pairs: the standard error is 0.017
-        contrast = np.array([
-            (luminance(p.visible[a]) - luminance(p.visible[b]), p.infrared[lamp, a] - p.infrared[lamp, b])
-            for p in people for a, b in ((Slot.TOP_A, Slot.TOP_B), (Slot.BOTTOM_A, Slot.BOTTOM_B))
-        ])
+        assert abs(np.corrcoef(grey, infrared)[0, 1]) < 0.07  # 3300 pairs: the standard error is 0.017
+        contrast = np.array(
+            [
+                (luminance(p.visible[a]) - luminance(p.visible[b]), p.infrared[lamp, a] - p.infrared[lamp, b])
+                for p in people
+                for a, b in ((Slot.TOP_A, Slot.TOP_B), (Slot.BOTTOM_A, Slot.BOTTOM_B))
+            ]
+        )
         assert (np.abs(contrast) > [0.3, 0.4]).all()
-        assert abs(np.sign(contrast).prod(axis=1).mean()) < 0.16    # 600 signs: the standard error is 0.04
+        assert abs(np.sign(contrast).prod(axis=1).mean()) < 0.16  # 600 signs: the standard error is 0.04
 
 
 # ---------------------------------------------------------------------------------------------------- like SYSU
 
+
 @pytest.fixture
 def split_folder(tmp_path):
     """Five identities; 1 trains, 2 tests, 3 is seen in both spectra, 4 in one, 5 nowhere."""
-    images = {1: [2, 3, 1, 0, 0], 2: [0, 2, 0, 4, 0], 3: [3, 2, 2, 0, 0], 4: [1, 0, 0, 0, 0],
-              5: [0, 1, 0, 3, 0], 6: [2, 0, 2, 0, 0]}
+    images = {
+        1: [2, 3, 1, 0, 0],
+        2: [0, 2, 0, 4, 0],
+        3: [3, 2, 2, 0, 0],
+        4: [1, 0, 0, 0, 0],
+        5: [0, 1, 0, 3, 0],
+        6: [2, 0, 2, 0, 0],
+    }
     rng, folder = np.random.default_rng(0), tmp_path / "official"
     folder.mkdir()
-    cells = [layouts._cell([np.stack([rng.permutation(n) + 1 for _ in range(10)]).astype(np.uint8) for n in counts])
-             for counts in images.values()]
+    cells = [
+        layouts._cell([np.stack([rng.permutation(n) + 1 for _ in range(10)]).astype(np.uint8) for n in counts])
+        for counts in images.values()
+    ]
     (folder / "rand_perm_cam.mat").write_bytes(layouts.mat_bytes(rand_perm_cam=layouts._cell(cells)))
     (folder / "train_id.mat").write_bytes(layouts.mat_bytes(id=np.array([[1]], np.uint16)))
     (folder / "test_id.mat").write_bytes(layouts.mat_bytes(id=np.array([[2]], np.uint16)))
@@ -166,9 +185,11 @@ def split_folder(tmp_path):
 def test_like_sysu_takes_over_counts_and_permutations(split_folder, tmp_path, capsys):
     out = tmp_path / "data"
     assert make_synthetic.main([str(out), "--like-sysu", str(split_folder), "--size", "48", "24"]) == 0
-    assert ("28 pictures; 2 training identities (1 of them for validation): 4 visible, 9 infrared; "
-            "1 test identities: 6 visible, 2 infrared") in capsys.readouterr().out
-    assert len(list(out.rglob("*.jpg"))) == 28          # 4 + 9 + 6 + 2, and 7 of the identities in no list
+    assert (
+        "28 pictures; 2 training identities (1 of them for validation): 4 visible, 9 infrared; "
+        "1 test identities: 6 visible, 2 infrared"
+    ) in capsys.readouterr().out
+    assert len(list(out.rglob("*.jpg"))) == 28  # 4 + 9 + 6 + 2, and 7 of the identities in no list
     assert (out / "exp" / "val_id.txt").read_text() == "3\n"
     given, written = (loadmat(p / "rand_perm_cam.mat")["rand_perm_cam"] for p in (split_folder, out / "exp"))
     for camera in range(6):
@@ -182,7 +203,22 @@ def test_like_sysu_names_the_missing_file(split_folder, tmp_path, capsys):
     assert "test_id.mat: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.eye(3),
+        layouts._cell([np.eye(3)] * 6),
+        layouts._cell([layouts._cell([np.eye(3)])] * 6),
+    ],
+)
+def test_like_sysu_refuses_another_nesting(split_folder, tmp_path, capsys, content):
+    (split_folder / "rand_perm_cam.mat").write_bytes(layouts.mat_bytes(rand_perm_cam=content))
+    assert make_synthetic.main([str(tmp_path / "data"), "--like-sysu", str(split_folder)]) == 2
+    assert "must be a (6, 1) cell" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------------ folders
+
 
 def test_same_arguments_again_leave_the_folder_alone(sysu_root, capsys):
     before = {p: p.stat().st_mtime_ns for p in sysu_root.rglob("*")}
@@ -203,9 +239,13 @@ def test_other_arguments_and_foreign_folders_are_refused(sysu_root, tmp_path, ca
     assert contents(tmp_path) == {"mine/thesis.tex": b"years of work"}
 
 
-@pytest.mark.parametrize("failure, code, line", [
-    (KeyboardInterrupt(), 130, "interrupted"), (OSError(28, "No space left on device"), 2, "no space left on the disk"),
-])
+@pytest.mark.parametrize(
+    "failure, code, line",
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device"), 2, "no space left on the disk"),
+    ],
+)
 def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch, capsys, failure, code, line):
     drawn = []
 
@@ -221,14 +261,23 @@ def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch, capsys, failur
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("bad, message", [
-    (["--layout", "llcm"], "llcm"), (["--size", "8", "8"], "--size"), (["--cameras", "1", "2"], "infrared"),
-    (["--cameras", "1", "7"], "1 2 3 4 5 6"), (["--images", "0"], "--images"), (["--ids", "4"], "--ids"),
-    (["--layout", "regdb", "--train-ids", "4"], "--train-ids"), (["--seed", "-1"], "--seed"),
-    (["--images", "x"], "--images"),
-    (["--layout", "regdb", "--ids", "1"], "--ids"), (["--workers", "0"], "--workers"),
-    (["--like-sysu", "nowhere"], "nowhere"),
-])
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (["--layout", "llcm"], "llcm"),
+        (["--size", "8", "8"], "--size"),
+        (["--cameras", "1", "2"], "infrared"),
+        (["--cameras", "1", "7"], "1 2 3 4 5 6"),
+        (["--images", "0"], "--images"),
+        (["--ids", "4"], "--ids"),
+        (["--layout", "regdb", "--train-ids", "4"], "--train-ids"),
+        (["--seed", "-1"], "--seed"),
+        (["--images", "x"], "--images"),
+        (["--layout", "regdb", "--ids", "1"], "--ids"),
+        (["--workers", "0"], "--workers"),
+        (["--like-sysu", "nowhere"], "nowhere"),
+    ],
+)
 def test_bad_arguments_give_one_line_and_code_2(tmp_path, capsys, bad, message):
     assert make_synthetic.main([str(tmp_path / "data"), *bad]) == 2
     err = capsys.readouterr().err

@@ -69,14 +69,19 @@ def test_the_test_split_keeps_the_data_sets_identities(sysu_root):
     assert [record.path for record in test.visible] == pictures(sysu_root, range(9, 13), (1, 2, 4, 5))
     assert [record.path for record in test.infrared] == pictures(sysu_root, range(9, 13), (3, 6))
     assert all(record.pid == int(Path(record.path).parent.name) for record in [*test.visible, *test.infrared])
-    assert [s.protocol for s in test.settings] == [f"sysu/{mode}/{n}-shot" for mode in ("all", "indoor") for n in (1, 10)]
+    assert [s.protocol for s in test.settings] == [
+        f"sysu/{mode}/{n}-shot" for mode in ("all", "indoor") for n in (1, 10)
+    ]
     assert all(s.query_modality == Modality.INFRARED and len(s.trials) == 10 for s in test.settings)
     assert test.quick == ("sysu/all/1-shot",)
 
 
 def test_gallery_sizes_of_the_drawn_set(sysu_root):
     test = sysu.load(str(sysu_root)).test
-    seen = {cameras: len({(r.camera, r.pid) for r in test.visible if r.camera in cameras}) for cameras in ((1, 2, 4, 5), (1, 2))}
+    seen = {
+        cameras: len({(r.camera, r.pid) for r in test.visible if r.camera in cameras})
+        for cameras in ((1, 2, 4, 5), (1, 2))
+    }
     sizes = {s.protocol: {len(t.gallery) for t in s.trials} for s in test.settings}
     assert sizes == {  # two pictures of each person and camera, so ten shots take both
         "sysu/all/1-shot": {seen[1, 2, 4, 5]}, "sysu/all/10-shot": {2 * seen[1, 2, 4, 5]},
@@ -93,7 +98,7 @@ def test_hold_out_keeps_the_val_identities_for_selection(sysu_root):
     assert [r.path for r in validation.visible] == pictures(sysu_root, (7, 8), (1, 2, 4, 5))
     assert [r.path for r in validation.infrared] == pictures(sysu_root, (7, 8), (3, 6))
     assert {record.pid for record in [*validation.visible, *validation.infrared]} == {7, 8}
-    assert [s.protocol for s in validation.settings][0] == "sysu-val/all/1-shot" == validation.quick[0]
+    assert validation.settings[0].protocol == "sysu-val/all/1-shot" == validation.quick[0]
     assert {s.protocol.split("/")[0] for s in validation.settings} == {"sysu-val"}
     whole = sysu.load(str(sysu_root))
     assert benchmark.test.visible == whole.test.visible and benchmark.test.infrared == whole.test.infrared
@@ -163,12 +168,9 @@ def test_other_counts_are_one_warning_line(sysu_root):
     assert "queries (published: 3803)" in line and "\n" not in line
 
 
-def test_a_different_num_id_or_num_cam_is_a_warning(sysu_root, caplog):
-    logger.addHandler(caplog.handler)
-    try:
-        build_benchmark(load_config(None, ["data_root", str(sysu_root), "num_id", "395", "num_cam", "6"]), seed=0)
-    finally:
-        logger.removeHandler(caplog.handler)
+def test_a_different_num_id_or_num_cam_is_a_warning(sysu_root, caplog, monkeypatch):
+    monkeypatch.setattr(logger, "propagate", True)
+    build_benchmark(load_config(None, ["data_root", str(sysu_root), "num_id", "395", "num_cam", "6"]), seed=0)
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "num_id = 395, but the data have 8; 8 is used" in lines
     assert not any("num_cam" in line for line in lines)
@@ -206,6 +208,18 @@ def test_no_pictures(editable):
     for camera in editable.glob("cam*"):
         camera.unlink()
     assert "no training pictures" in refusal(editable)
+
+
+def test_no_test_pictures(editable):
+    (editable / "exp" / "test_id.txt").write_text("13,14\n")
+    assert "test" in refusal(editable)
+
+
+def test_nothing_to_hold_out(editable):
+    (editable / "exp" / "val_id.txt").write_text("\n")
+    assert sysu.load(str(editable)).num_ids == 6
+    with pytest.raises(UserError, match="val"):
+        sysu.load(str(editable), hold_out=True)
 
 
 @pytest.mark.parametrize("name", ["train_id", "val_id", "test_id"])
@@ -252,7 +266,7 @@ def test_a_permutation_file_of_other_identities(editable):
 
 
 def test_a_picture_with_a_foreign_name_is_no_traceback(editable):
-    person = sorted(editable.glob("cam*/0009"))[0].resolve()
+    person = min(editable.glob("cam*/0009")).resolve()  # of a visible camera
     camera = editable / person.parent.name
     camera.unlink()
     (camera / "0009").mkdir(parents=True)

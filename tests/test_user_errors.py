@@ -94,7 +94,9 @@ def test_corrupt_checkpoint(refused, tmp_path, content):
 
 def test_foreign_checkpoint(refused, tmp_path):
     torch.save({"epoch": 3, "net": [1, 2]}, tmp_path / "foreign.pth")
-    assert "neither a checkpoint of this project nor a file of named weights" in refused("resume", tmp_path / "foreign.pth")
+    assert "neither a checkpoint of this project nor a file of named weights" in refused(
+        "resume", tmp_path / "foreign.pth"
+    )
 
 
 def test_checkpoint_of_another_model_is_listed(refused, tmp_path):

@@ -1,6 +1,6 @@
 """Lay pictures of a SYSU-MM01 folder out as one: a row per identity, a column per camera.
 
-    python -m tools.contact_sheet demo/SYSU-MM01 sheet.png --ids 6
+python -m tools.contact_sheet demo/SYSU-MM01 sheet.png --ids 6
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from utils.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser(prog="python -m tools.contact_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m tools.contact_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", help="folder of the data set")
     parser.add_argument("out", type=Path, help="picture to write")
     parser.add_argument("--ids", type=int, default=6, help="identities to show: the first ones that every camera saw")

@@ -26,7 +26,11 @@ def document() -> str:
 
 
 def row(key: Key) -> str:
-    kind = "whole numbers" if key.kind is tuple else {"int": "whole number", "float": "number", "str": "text"}.get(key.kind.__name__, "true/false")
+    kind = (
+        "whole numbers"
+        if key.kind is tuple
+        else {"int": "whole number", "float": "number", "str": "text"}.get(key.kind.__name__, "true/false")
+    )
     default = "empty" if key.default in (None, "") else f"`{key.default}`"
     meaning = key.meaning.replace("|", "\\|")
     return f"| `{key.name}` | {kind} | {default} | {meaning} | {key.source} |"

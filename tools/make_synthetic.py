@@ -24,7 +24,7 @@ from tools.synthetic.writing import write
 from utils.cli import Parser, exit_code
 from utils.errors import UserError
 
-VERSION = 1     # of the drawings; raise it when the same arguments no longer give the same bytes
+VERSION = 1  # of the drawings; raise it when the same arguments no longer give the same bytes
 RECORD = "synthetic.json"
 DEFAULTS = {
     "sysu": {"train_ids": 64, "val_ids": 8, "test_ids": 40, "images": 4, "cameras": [1, 2, 3, 4, 5, 6]},
@@ -35,29 +35,44 @@ DEFAULTS = {
 
 # ---------------------------------------------------------------------------------------------------- arguments
 
+
 def build_parser() -> argparse.ArgumentParser:
     """Options without a value stay None, so that one that does not belong to the layout is noticed."""
     sysu, regdb = DEFAULTS["sysu"], DEFAULTS["regdb"]
-    parser = Parser(prog="python -m tools.make_synthetic", description=__doc__,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m tools.make_synthetic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to create")
     parser.add_argument("--layout", choices=("sysu", "regdb"), default="sysu", help="default: sysu")
     for split in ("train", "val", "test"):
-        parser.add_argument(f"--{split}-ids", type=int, metavar="N",
-                            help=f"sysu: identities (default: {sysu[split + '_ids']})")
-    parser.add_argument("--ids", type=int, metavar="N",
-                        help=f"regdb: identities, half of them for training (default: {regdb['ids']})")
-    parser.add_argument("--images", type=int, metavar="N",
-                        help=f"per identity and camera (default: {sysu['images']}; regdb: {regdb['images']})")
-    parser.add_argument("--cameras", type=int, nargs="+", metavar="C",
-                        help="sysu: subset of 1..6 (default: all; 3 and 6 are infrared)")
-    parser.add_argument("--like-sysu", type=Path, metavar="DIR",
-                        help="sysu: take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat")
-    parser.add_argument("--size", type=int, nargs=2, default=[192, 96], metavar=("H", "W"),
-                        help="pixels (default: 192 96)")
+        parser.add_argument(
+            f"--{split}-ids", type=int, metavar="N", help=f"sysu: identities (default: {sysu[split + '_ids']})"
+        )
+    parser.add_argument(
+        "--ids", type=int, metavar="N", help=f"regdb: identities, half of them for training (default: {regdb['ids']})"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help=f"per identity and camera (default: {sysu['images']}; regdb: {regdb['images']})",
+    )
+    parser.add_argument(
+        "--cameras", type=int, nargs="+", metavar="C", help="sysu: subset of 1..6 (default: all; 3 and 6 are infrared)"
+    )
+    parser.add_argument(
+        "--like-sysu",
+        type=Path,
+        metavar="DIR",
+        help="sysu: take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat",
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=[192, 96], metavar=("H", "W"), help="pixels (default: 192 96)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--workers", type=int, metavar="N",
-                        help="processes (default: one per core, fewer for small sets)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core, fewer for small sets)"
+    )
     return parser
 
 
@@ -83,8 +98,8 @@ def check(args: argparse.Namespace) -> dict:
         raise UserError("too many identities or images: names have four digits")
     if not all(16 <= side <= 2048 for side in args.size):
         raise UserError(f"--size = {args.size[0]} {args.size[1]}: both must lie in 16..2048")
-    if not 0 <= args.seed < 2 ** 32:
-        raise UserError(f"--seed = {args.seed}: must lie in 0..{2 ** 32 - 1}")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed = {args.seed}: must lie in 0..{2**32 - 1}")
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers = {args.workers}: must be at least 1")
     if "cameras" in chosen:
@@ -121,11 +136,18 @@ def make_plan(args: argparse.Namespace, chosen: dict) -> layouts.Plan:
         return layouts.like_sysu(args.like_sysu)
     if args.layout == "regdb":
         return layouts.regdb(args.seed, chosen["ids"], chosen["images"])
-    return layouts.sysu(args.seed, chosen["train_ids"], chosen["val_ids"], chosen["test_ids"],
-                        chosen["images"], tuple(chosen["cameras"]))
+    return layouts.sysu(
+        args.seed,
+        chosen["train_ids"],
+        chosen["val_ids"],
+        chosen["test_ids"],
+        chosen["images"],
+        tuple(chosen["cameras"]),
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- folder
+
 
 def already_made(out: Path, chosen: dict) -> str | None:
     """The summary of a finished data set of these arguments, None if `out` is free; UserError if it is taken."""
@@ -140,11 +162,16 @@ def already_made(out: Path, chosen: dict) -> str | None:
         summary = record.pop("summary")
     except (OSError, ValueError, KeyError, AttributeError):
         raise UserError(f"{out}: exists and holds other files; choose another folder") from None
-    differences = [f"{key} = {record.get(key)}, asked {chosen.get(key)}"
-                   for key in {**record, **chosen} if record.get(key) != chosen.get(key)]
+    differences = [
+        f"{key} = {record.get(key)}, asked {chosen.get(key)}"
+        for key in {**record, **chosen}
+        if record.get(key) != chosen.get(key)
+    ]
     if differences:
-        raise UserError(f"{out}: holds a data set made with other arguments ({'; '.join(differences)}); "
-                        "remove it or choose another folder")
+        raise UserError(
+            f"{out}: holds a data set made with other arguments ({'; '.join(differences)}); "
+            "remove it or choose another folder"
+        )
     return summary
 
 
@@ -154,15 +181,16 @@ def finished_or_gone(out: Path) -> Iterator[Path]:
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
-        yield part
-        if out.exists():
-            out.rmdir()     # empty, as already_made saw
-        part.rename(out)
+        try:
+            yield part
+            if out.exists():
+                out.rmdir()  # empty, as already_made saw
+            part.rename(out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         reason = "no space left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
         raise UserError(f"{out}: {reason}; nothing was written") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def run(argv: list[str] | None) -> str:

@@ -40,7 +40,9 @@ def load_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise UserError(f"{path}: not a checkpoint, or one that holds more than tensors and plain values; refused") from None
+        raise UserError(
+            f"{path}: not a checkpoint, or one that holds more than tensors and plain values; refused"
+        ) from None
     except Exception as error:  # torch raises many kinds on a damaged file
         raise UserError(f"{path}: damaged or not a checkpoint ({reason(error)})") from None
 

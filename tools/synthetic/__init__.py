@@ -1,4 +1,5 @@
 """Drawn pedestrians: identities, cameras, pictures, and the published layouts they are stored in.
 
-Everything here is a pure function of its arguments and of the random generator it is given.
+identity, patterns, body, camera and render are pure functions of their arguments and of the random generator they
+are given; layouts plans files and reads the official split; writing alone puts pictures on the disk.
 """

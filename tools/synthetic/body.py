@@ -16,37 +16,39 @@ SOLID = np.zeros((1, 1), np.uint8)
 
 class Pose(NamedTuple):
     """One moment of a walk, and where the person faces; angles in radians."""
-    yaw: float      # 0 faces the camera, pi turns the back to it
-    phase: float    # of the gait
-    stride: float   # largest swing of the thighs
-    swing: float    # largest swing of the arms
-    spread: float   # of the arms away from the body
-    lean: float     # forward
-    bend: float     # of the elbows
-    nod: float      # turn of the head against the body
-    pitch: float    # of the camera, looking down
+
+    yaw: float  # 0 faces the camera, pi turns the back to it
+    phase: float  # of the gait
+    stride: float  # largest swing of the thighs
+    swing: float  # largest swing of the arms
+    spread: float  # of the arms away from the body
+    lean: float  # forward
+    bend: float  # of the elbows
+    nod: float  # turn of the head against the body
+    pitch: float  # of the camera, looking down
 
 
 class Tube(NamedTuple):
     """A straight piece with a texture wrapped around it."""
-    start: tuple        # (x, y), image coordinates in body heights
-    end: tuple          # (x, y)
-    widths: tuple       # half widths at equally spaced stations from start to end
-    depth: float        # towards the camera
-    tile: np.ndarray    # uint8 [R, C] of Slots, column 0 facing forward
-    rows: tuple         # share of the tile's rows that lies between start and end
-    turn: float         # direction the tile's column 0 faces, 0 = the camera
-    round: bool         # discs at both ends
+
+    start: tuple  # (x, y), image coordinates in body heights
+    end: tuple  # (x, y)
+    widths: tuple  # half widths at equally spaced stations from start to end
+    depth: float  # towards the camera
+    tile: np.ndarray  # uint8 [R, C] of Slots, column 0 facing forward
+    rows: tuple  # share of the tile's rows that lies between start and end
+    turn: float  # direction the tile's column 0 faces, 0 = the camera
+    round: bool  # discs at both ends
 
 
 def sample_pose(rng: np.random.Generator, back_share: float, pitch: float) -> Pose:
-    """A pose for one picture; `back_share` of them walk away from the camera, one in twelve crosses the view."""
+    """A pose for one picture; `back_share` of them walk away from the camera, one in twenty crosses the view."""
     facing = rng.random()
     yaw = np.pi if facing < back_share else 0.0
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         yaw = np.pi / 2
     return Pose(
-        yaw=rng.choice([-1, 1]) * yaw + rng.normal(0, 0.22),
+        yaw=rng.choice([-1, 1]) * yaw + rng.normal(0, 0.18),
         phase=rng.uniform(0, 2 * np.pi),
         stride=rng.uniform(0.1, 0.4),
         swing=rng.uniform(0.1, 0.4),
@@ -61,7 +63,7 @@ def sample_pose(rng: np.random.Generator, back_share: float, pitch: float) -> Po
 class Body:
     """Collects the tubes of one person in one pose."""
 
-    UNDER = -0.3    # added to the depth of legs: skirts and long coats hang in front of them, whatever the stride
+    UNDER = -0.3  # added to the depth of legs: skirts and long coats hang in front of them, whatever the stride
 
     def __init__(self, person: Identity, pose: Pose):
         self.person, self.pose, self.tubes = person, pose, []
@@ -78,8 +80,9 @@ class Body:
         """Append a tube between two points of space; `tile` is the name of a tile or a Slot."""
         (a, near_a), (b, near_b) = self.project(start), self.project(end)
         texture = SOLID + np.uint8(tile) if isinstance(tile, Slot) else self.person.tiles[tile]
-        self.tubes.append(Tube(a, b, tuple(widths), (near_a + near_b) / 2 + nearer, texture, rows,
-                               self.pose.yaw + turn, rounded))
+        self.tubes.append(
+            Tube(a, b, tuple(widths), (near_a + near_b) / 2 + nearer, texture, rows, self.pose.yaw + turn, rounded)
+        )
 
     def section(self, side: float, depth: float) -> float:
         """Half width, as seen, of an elliptic section with these half axes."""
@@ -107,13 +110,27 @@ def _leg(body: Body, hip, sign: float) -> None:
     if cover > 0:
         share = min(1.0, 2 * cover)
         wide, narrow = b.thigh + wear.loose, b.calf + 0.006 + wear.loose
-        body.add(hip, hip + (knee - hip) * share, (wide, wide + (narrow - wide) * share), "leg", (0, share / 2),
-                 nearer=body.UNDER + 0.001, rounded=share == 1)
+        body.add(
+            hip,
+            hip + (knee - hip) * share,
+            (wide, wide + (narrow - wide) * share),
+            "leg",
+            (0, share / 2),
+            nearer=body.UNDER + 0.001,
+            rounded=share == 1,
+        )
     if cover > 0.5:
         share = 2 * cover - 1
         hem = (0.026 + wear.loose) * wear.flare
-        body.add(knee, knee + (ankle - knee) * share, (narrow, narrow + (hem - narrow) * share), "leg",
-                 (0.5, 0.5 + share / 2), nearer=body.UNDER + 0.001, rounded=False)
+        body.add(
+            knee,
+            knee + (ankle - knee) * share,
+            (narrow, narrow + (hem - narrow) * share),
+            "leg",
+            (0.5, 0.5 + share / 2),
+            nearer=body.UNDER + 0.001,
+            rounded=False,
+        )
 
 
 def _arm(body: Body, shoulder, sign: float) -> np.ndarray:
@@ -132,12 +149,24 @@ def _arm(body: Body, shoulder, sign: float) -> np.ndarray:
         body.add(elbow, hand, (0.85 * r, 0.6 * r), Slot.SKIN, nearer=0.01)
     if wear.sleeve > 0:
         share = min(1.0, 2 * wear.sleeve)
-        body.add(shoulder, shoulder + (elbow - shoulder) * share, (r + 0.004 + wear.loose / 2,) * 2, "sleeve",
-                 (0, share / 2), nearer=0.011)
+        body.add(
+            shoulder,
+            shoulder + (elbow - shoulder) * share,
+            (r + 0.004 + wear.loose / 2,) * 2,
+            "sleeve",
+            (0, share / 2),
+            nearer=0.011,
+        )
     if wear.sleeve > 0.5:
         share = 2 * wear.sleeve - 1
-        body.add(elbow, elbow + (hand - elbow) * share, (r + wear.loose / 2, 0.7 * r + wear.loose / 2), "sleeve",
-                 (0.5, 0.5 + share / 2), nearer=0.011)
+        body.add(
+            elbow,
+            elbow + (hand - elbow) * share,
+            (r + wear.loose / 2, 0.7 * r + wear.loose / 2),
+            "sleeve",
+            (0.5, 0.5 + share / 2),
+            nearer=0.011,
+        )
     return hand
 
 
@@ -145,9 +174,15 @@ def _trunk(body: Body, pelvis, neck) -> None:
     b, wear = body.person.build, body.person.wear
     up = (neck - pelvis) / np.linalg.norm(neck - pelvis)
     wide = 0.5 * wear.loose
-    stations = [(0.45 * b.shoulder, 0.4 * b.depth), (b.shoulder, 0.85 * b.depth), (0.95 * b.shoulder, b.depth),
-                (0.5 * (b.shoulder + b.waist), b.depth), (b.waist + wide, 0.95 * b.depth),
-                (b.waist + wide, 0.95 * b.depth), (b.hip + wide, b.depth + wide)]
+    stations = [
+        (0.45 * b.shoulder, 0.4 * b.depth),
+        (b.shoulder, 0.85 * b.depth),
+        (0.95 * b.shoulder, b.depth),
+        (0.5 * (b.shoulder + b.waist), b.depth),
+        (b.waist + wide, 0.95 * b.depth),
+        (b.waist + wide, 0.95 * b.depth),
+        (b.hip + wide, b.depth + wide),
+    ]
     hem = pelvis - up * wear.hem
     spread = 1 + 0.9 * wear.hem
     if wear.hem > 0.05:
@@ -156,11 +191,20 @@ def _trunk(body: Body, pelvis, neck) -> None:
     if wear.bottom == "skirt":
         length = (b.hip_height - 0.04) * wear.cover
         flare = wear.flare
-        widths = [body.section(b.hip * f, b.depth * f) for f in (1.0, 1 + 0.45 * (flare - 0.8), 1 + 0.8 * (flare - 0.8))]
+        widths = [
+            body.section(b.hip * f, b.depth * f) for f in (1.0, 1 + 0.45 * (flare - 0.8), 1 + 0.8 * (flare - 0.8))
+        ]
         body.add(pelvis + up * 0.03, pelvis - [0, length, 0], widths, "skirt", nearer=0.015, rounded=False)
     else:
-        body.add(pelvis + up * 0.03, pelvis - [0, 0.05, 0], [body.section(b.hip, b.depth)] * 2, "leg", (0, 0.1),
-                 nearer=0.012, rounded=False)
+        body.add(
+            pelvis + up * 0.03,
+            pelvis - [0, 0.05, 0],
+            [body.section(b.hip, b.depth)] * 2,
+            "leg",
+            (0, 0.1),
+            nearer=0.012,
+            rounded=False,
+        )
 
 
 def _head(body: Body, neck) -> None:
@@ -171,15 +215,22 @@ def _head(body: Body, neck) -> None:
     body.add(neck + [0, 0.045, 0], neck - [0, 0.01, 0], (0.032, 0.036), Slot.SKIN, nearer=0.005)
     body.add(top, chin, oval, "head", turn=turn, nearer=0.03, rounded=False)
     if wear.hair in ("bob", "long"):
-        length = 0.05 if wear.hair == "bob" else 0.17
-        body.add(top - [0, 0.5 * r, 0.3 * r], chin - [0, length, 0.4 * r + 0.05], (0.75 * r, 0.95 * r, 0.85 * r),
-                 Slot.HAIR, nearer=0.0)
+        length = 0.05 if wear.hair == "bob" else 0.13
+        body.add(
+            top - [0, 0.5 * r, 0.3 * r],
+            chin - [0, length, 0.4 * r + 0.05],
+            (0.75 * r, 0.95 * r, 0.85 * r),
+            Slot.HAIR,
+            nearer=0.0,
+        )
     elif wear.hair == "tail":
         body.add(top - [0, 0.6 * r, r], chin - [0, 0.12, r + 0.05], (0.018, 0.028, 0.012), Slot.HAIR)
     elif wear.hair == "bun":
         body.add(top + [0, 0.2 * r, -0.3 * r], top + [0, 0.3 * r, -0.4 * r], (0.45 * r, 0.45 * r), Slot.HAIR)
     elif wear.hair == "afro":
-        body.add(top - [0, 0.3 * r, 0.2 * r], top - [0, 1.0 * r, 0.3 * r], (1.15 * r, 1.15 * r), Slot.HAIR, nearer=-0.02)
+        body.add(
+            top - [0, 0.3 * r, 0.2 * r], top - [0, 1.0 * r, 0.3 * r], (1.15 * r, 1.15 * r), Slot.HAIR, nearer=-0.02
+        )
     _hat(body, top, turn)
 
 
@@ -194,7 +245,9 @@ def _hat(body: Body, top, turn: float) -> None:
         front = np.array([np.sin(turn), 0, np.cos(turn)]) * 1.6 * r
         body.add(low + [0, 0.1 * r, 0], low + front, (0.5 * r, 0.35 * r), Slot.HAT, nearer=0.04)
     elif hat == "brim":
-        body.add(low + [0, 0.15 * r, 0], low - [0, 0.1 * r, 0], (1.6 * r, 1.75 * r), Slot.HAT, nearer=0.05, rounded=False)
+        body.add(
+            low + [0, 0.15 * r, 0], low - [0, 0.1 * r, 0], (1.6 * r, 1.75 * r), Slot.HAT, nearer=0.05, rounded=False
+        )
 
 
 def _bag(body: Body, neck, pelvis, hand) -> None:
@@ -204,26 +257,46 @@ def _bag(body: Body, neck, pelvis, hand) -> None:
         top = neck - [0, 0.04, b.depth + 0.035]
         widths = [body.box(half * f, 0.04) for f in (0.7, 1.0, 1.0, 0.95)]
         body.add(top, top - [0, 2.2 * tall, 0], widths, "bag", turn=np.pi, rounded=False)
-        for sign in (-1, 1):    # straps
+        for sign in (-1, 1):  # straps
             x = 0.6 * b.shoulder * sign
             body.add(neck + [x, -0.03, b.depth * 0.9], neck + [1.1 * x, -0.18, b.depth], (0.011, 0.011), Slot.BAG_A)
     elif wear.bag == "shoulder":
         place = pelvis + [b.hip + 0.025, 0.04, 0]
-        body.add(place, place - [0, 1.4 * tall, 0], [body.box(0.025, half)] * 2, "bag", turn=np.pi / 2, nearer=0.02,
-                 rounded=False)
-        for z in (1, -1):       # the strap crosses chest and back
-            body.add(neck + [-0.5 * b.shoulder, -0.01, z * 0.7 * b.depth], place + [-0.02, 0, z * (b.depth + 0.01)],
-                     (0.010, 0.010), Slot.BAG_A)
+        body.add(
+            place,
+            place - [0, 1.4 * tall, 0],
+            [body.box(0.025, half)] * 2,
+            "bag",
+            turn=np.pi / 2,
+            nearer=0.02,
+            rounded=False,
+        )
+        for z in (1, -1):  # the strap crosses chest and back
+            body.add(
+                neck + [-0.5 * b.shoulder, -0.01, z * 0.7 * b.depth],
+                place + [-0.02, 0, z * (b.depth + 0.01)],
+                (0.010, 0.010),
+                Slot.BAG_A,
+            )
     elif wear.bag == "hand":
-        body.add(hand - [0, 0.03, 0], hand - [0, 0.05 + 1.5 * tall, 0], [body.box(0.03, half * f) for f in (0.7, 1, 1)],
-                 "bag", turn=np.pi / 2, nearer=0.02, rounded=False)
+        body.add(
+            hand - [0, 0.03, 0],
+            hand - [0, 0.05 + 1.5 * tall, 0],
+            [body.box(0.03, half * f) for f in (0.7, 1, 1)],
+            "bag",
+            turn=np.pi / 2,
+            nearer=0.02,
+            rounded=False,
+        )
 
 
 def pose_body(person: Identity, pose: Pose) -> list[Tube]:
-    """All tubes of the person, far ones first; the lowest shoe stands at y = 0."""
+    """All tubes of the person, far ones first; the person walks on y = 0."""
     body, b = Body(person, pose), person.build
     pelvis = np.array([0.0, b.hip_height, 0.0])
-    neck = pelvis + (b.height - b.hip_height - 0.03 - 2.1 * b.head) * np.array([0, np.cos(pose.lean), np.sin(pose.lean)])
+    neck = pelvis + (b.height - b.hip_height - 0.03 - 2.1 * b.head) * np.array(
+        [0, np.cos(pose.lean), np.sin(pose.lean)]
+    )
     for sign in (-1.0, 1.0):
         _leg(body, pelvis + [0.52 * b.hip * sign, 0, 0], sign)
         reach = b.shoulder - 0.35 * b.arm_radius

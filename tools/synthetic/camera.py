@@ -7,25 +7,26 @@ from PIL import Image, ImageDraw
 
 from tools.synthetic.identity import Slot, sample_colour
 
-PANORAMA = 4    # a scene is this many pictures wide, so that a person stands before a new part of it every time
+PANORAMA = 4  # a scene is this many pictures wide, so that a person stands before a new part of it every time
 
 
 class Camera(NamedTuple):
     """Everything that stays the same from picture to picture."""
+
     infrared: bool
-    scene: Image.Image          # "LA", material index and shade, [h, PANORAMA * w] of the drawing canvas
-    visible: np.ndarray         # [256 - Slot.SCENE, 3] float32, reflectances of the scene's materials
-    reflected: np.ndarray       # [256 - Slot.SCENE] float32, the same materials in the infrared
-    pitch: float                # looking down, radians
-    back_share: float           # of the people that walk away
+    scene: Image.Image  # "LA", material index and shade, [h, PANORAMA * w] of the drawing canvas
+    visible: np.ndarray  # [256 - Slot.SCENE, 3] float32, reflectances of the scene's materials
+    reflected: np.ndarray  # [256 - Slot.SCENE] float32, the same materials in the infrared
+    pitch: float  # looking down, radians
+    back_share: float  # of the people that walk away
     scale: tuple[float, float]  # a person's height as a share of the picture's, range
-    light: float                # direction of the key light, radians from the line of sight
-    ambient: float              # 0..1, how flat the light is
+    light: float  # direction of the key light, radians from the line of sight
+    ambient: float  # 0..1, how flat the light is
     gain: float
-    balance: np.ndarray         # [3] float32, white balance
+    balance: np.ndarray  # [3] float32, white balance
     gamma: float
-    blur: float                 # radius in pixels of a picture of 128 rows
-    noise: float                # standard deviation, 0..1
+    blur: float  # radius in pixels of a picture of 128 rows
+    noise: float  # standard deviation, 0..1
 
 
 class _Scene:
@@ -78,7 +79,7 @@ class _Scene:
 def draw_scene(rng: np.random.Generator, height: int, width: int) -> Image.Image:
     """A place, "LA" of size [height, width]: indices of materials, and how strongly each point is lit."""
     scene, horizon = _Scene(rng, width, height), rng.uniform(0.55, 0.8)
-    if rng.random() < 0.4:      # a wall of panels or bricks
+    if rng.random() < 0.4:  # a wall of panels or bricks
         panel, size = scene.material(), rng.uniform(0.1, 0.3)
         for i in range(int(width / height / size) + 1):
             scene.box(i * size, 0, i * size + size * rng.uniform(0.4, 0.9), 1, panel)
@@ -97,8 +98,9 @@ def _paint_colour(rng: np.random.Generator) -> np.ndarray:
     return 0.42 + 0.5 * (0.4 * colour + 0.6 * colour.mean() - 0.5)
 
 
-def sample_camera(place_rng: np.random.Generator, rng: np.random.Generator, infrared: bool,
-                  height: int, width: int) -> Camera:
+def sample_camera(
+    place_rng: np.random.Generator, rng: np.random.Generator, infrared: bool, height: int, width: int
+) -> Camera:
     """A camera whose drawing canvas has this size; two cameras given equal `place_rng` look at the same place."""
     scene = draw_scene(place_rng, height, PANORAMA * width)
     count = 256 - Slot.SCENE
@@ -109,15 +111,15 @@ def sample_camera(place_rng: np.random.Generator, rng: np.random.Generator, infr
         visible=np.stack([_paint_colour(place_rng) for _ in range(count)]),
         reflected=place_rng.uniform(0.2, 0.65, count).astype(np.float32),
         pitch=rng.uniform(0.0, 0.2),
-        back_share=rng.uniform(0.1, 0.35),
+        back_share=rng.uniform(0.08, 0.25),
         scale=(low, low + 0.09),
         light=rng.uniform(-0.9, 0.9),
         ambient=rng.uniform(0.55, 0.75),
         gain=rng.uniform(0.8, 1.1),
         balance=(1 + rng.uniform(-0.14, 0.14, 3)).astype(np.float32),
         gamma=rng.uniform(0.7, 1.2) if infrared else rng.uniform(0.85, 1.15),
-        blur=rng.uniform(0.2, 0.6) if infrared else rng.uniform(0.0, 0.6),
-        noise=rng.uniform(0.012, 0.03) if infrared else rng.uniform(0.008, 0.02),
+        blur=rng.uniform(0.2, 0.5) if infrared else rng.uniform(0.0, 0.6),
+        noise=rng.uniform(0.01, 0.025) if infrared else rng.uniform(0.008, 0.02),
     )
 
 
@@ -127,4 +129,4 @@ def palette(camera: Camera, person_visible: np.ndarray, person_infrared: np.ndar
         levels = np.concatenate([person_infrared, camera.reflected])
     else:
         levels = np.concatenate([person_visible, camera.visible]) * camera.balance
-    return (np.clip(levels ** camera.gamma * camera.gain * gain, 0, 1) * 255).astype(np.uint8)
+    return (np.clip(levels**camera.gamma * camera.gain * gain, 0, 1) * 255).astype(np.uint8)

@@ -7,17 +7,39 @@ import numpy as np
 
 from tools.synthetic.patterns import TILE_COLUMNS, TILE_ROWS, Pattern, cloth, front_columns, sample_pattern
 
-TOP_KINDS = {"plain": 0.6, "stripes": 4, "tartan": 1.5, "chess": 1.5, "dots": 1.5, "zigzag": 1.2, "blotches": 1.2,
-             "band": 1.2, "half": 1.2, "sides": 0.8, "centre": 0.8, "logo": 2.5}
-BOTTOM_KINDS = {"plain": 3, "stripes": 2, "tartan": 1, "chess": 0.8, "dots": 0.8, "blotches": 1, "half": 1, "sides": 1.2}
+TOP_KINDS = {
+    "plain": 0.4,
+    "stripes": 4,
+    "tartan": 1.5,
+    "chess": 1.5,
+    "dots": 1.5,
+    "zigzag": 1.2,
+    "blotches": 1.2,
+    "band": 1.2,
+    "half": 1.2,
+    "sides": 0.8,
+    "centre": 0.8,
+    "logo": 2.5,
+}
+BOTTOM_KINDS = {
+    "plain": 2,
+    "stripes": 2,
+    "tartan": 1,
+    "chess": 0.8,
+    "dots": 0.8,
+    "blotches": 1,
+    "half": 1,
+    "sides": 1.2,
+}
 BAG_KINDS = {"plain": 1, "stripes": 1, "chess": 0.5, "half": 1, "centre": 1}
 
 
-LAMPS = 4   # wavelengths of the infrared lamps, one of which is lit in a picture; dyes differ from one to the next
+LAMPS = 4  # wavelengths of the infrared lamps, one of which is lit in a picture; dyes differ from one to the next
 
 
 class Slot(IntEnum):
     """Index of a person's material in a picture's index map; scenes start at SCENE."""
+
     SKIN = 0
     HAIR = 1
     SHOES = 2
@@ -29,12 +51,12 @@ class Slot(IntEnum):
     BAG_A = 8
     BAG_B = 9
     HAT = 10
-    SOCKS = 11
     SCENE = 16
 
 
 class Build(NamedTuple):
     """Body measures in heights of a tall person; widths and radii are half widths."""
+
     height: float
     hip_height: float
     shoulder: float
@@ -50,25 +72,27 @@ class Build(NamedTuple):
 
 class Wear(NamedTuple):
     """Cut of the clothes and what is carried; lengths are shares of the limb that is covered."""
-    sleeve: float       # 0 none .. 1 to the wrist
-    loose: float        # half width added to sleeves and legs
-    hem: float          # length of the top below the waist, body heights
-    bottom: str         # trousers, skirt
-    cover: float        # 0 none .. 1 to the ankle
-    flare: float        # ratio of hem width to hip width, or to calf width
-    hair: str           # bald, short, bob, long, tail, bun, afro
-    hat: str            # none, cap, beanie, brim
-    bag: str            # none, backpack, shoulder, hand
-    bag_size: tuple[float, float]   # half width, half height
+
+    sleeve: float  # 0 none .. 1 to the wrist
+    loose: float  # half width added to sleeves and legs
+    hem: float  # length of the top below the waist, body heights
+    bottom: str  # trousers, skirt
+    cover: float  # 0 none .. 1 to the ankle
+    flare: float  # ratio of hem width to hip width, or to calf width
+    hair: str  # bald, short, bob, long, tail, bun, afro
+    hat: str  # none, cap, beanie, brim
+    bag: str  # none, backpack, shoulder, hand
+    bag_size: tuple[float, float]  # half width, half height
 
 
 class Identity(NamedTuple):
     """A person; the two palettes are drawn independently of one another."""
+
     build: Build
     wear: Wear
-    visible: np.ndarray             # [Slot.SCENE, 3] float32 in 0..1, red, green, blue reflectance
-    infrared: np.ndarray            # [LAMPS, Slot.SCENE] float32 in 0..1, one row per wavelength
-    tiles: dict[str, np.ndarray]    # body part -> uint8 tile of Slots, see patterns.cloth
+    visible: np.ndarray  # [Slot.SCENE, 3] float32 in 0..1, red, green, blue reflectance
+    infrared: np.ndarray  # [LAMPS, Slot.SCENE] float32 in 0..1, one row per wavelength
+    tiles: dict[str, np.ndarray]  # body part -> uint8 tile of Slots, see patterns.cloth
 
 
 def luminance(colour: np.ndarray) -> np.ndarray:
@@ -110,7 +134,7 @@ def sample_palettes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         infrared[:, [first, second]] = np.stack([sample_infrared_pair(rng) for _ in range(LAMPS)])
     tone = rng.random()
     visible[Slot.SKIN] = np.array([0.93, 0.74, 0.62]) * (1 - tone) + np.array([0.36, 0.22, 0.15]) * tone
-    infrared[:, Slot.SKIN] = rng.uniform(0.55, 0.75)      # skin of every tone is bright in the near infrared
+    infrared[:, Slot.SKIN] = rng.uniform(0.55, 0.75)  # skin of every tone is bright in the near infrared
     visible[Slot.HAIR] = rng.uniform(0.04, 0.75) * np.array([1.0, rng.uniform(0.7, 0.95), rng.uniform(0.4, 0.85)])
     return visible, infrared
 
@@ -121,20 +145,21 @@ def sample_build(rng: np.random.Generator) -> Build:
     return Build(
         height=height,
         hip_height=height * rng.uniform(0.43, 0.52),
-        shoulder=rng.uniform(0.095, 0.135) * stout ** 0.3,
+        shoulder=rng.uniform(0.095, 0.135) * stout**0.3,
         waist=rng.uniform(0.072, 0.092) * stout,
-        hip=rng.uniform(0.080, 0.100) * stout ** 0.8,
+        hip=rng.uniform(0.080, 0.100) * stout**0.8,
         depth=rng.uniform(0.060, 0.078) * stout,
         arm=rng.uniform(0.38, 0.44),
-        arm_radius=rng.uniform(0.026, 0.034) * stout ** 0.6,
-        thigh=rng.uniform(0.045, 0.058) * stout ** 0.6,
-        calf=rng.uniform(0.029, 0.038) * stout ** 0.5,
+        arm_radius=rng.uniform(0.026, 0.034) * stout**0.6,
+        thigh=rng.uniform(0.045, 0.058) * stout**0.6,
+        calf=rng.uniform(0.029, 0.038) * stout**0.5,
         head=rng.uniform(0.060, 0.072),
     )
 
 
 def sample_wear(rng: np.random.Generator) -> Wear:
     """Cut of the clothes, hair and belongings."""
+
     def choose(**weights: float) -> str:
         total = np.array(list(weights.values()))
         return list(weights)[rng.choice(len(total), p=total / total.sum())]
@@ -160,12 +185,12 @@ def _torso_tile(rng: np.random.Generator, top: Pattern, wear: Wear) -> np.ndarra
     tile = cloth(top, Slot.TOP_A, Slot.TOP_B, 0.10, 0.30 + wear.hem)
     opening = rng.choice(["closed", "closed", "closed", "open", "collar", "edge"])
     if opening == "open":
-        tile[:, front_columns(rng.uniform(0.25, 0.6))] = Slot.INNER
+        tile[:, front_columns(rng.uniform(0.2, 0.4))] = Slot.INNER
     elif opening == "collar":
         depth = np.arange(TILE_ROWS)[:, None] < rng.uniform(0.15, 0.45) * TILE_ROWS * (1 - np.abs(_front_angle()) / 0.7)
         tile[depth] = Slot.INNER
     elif opening == "edge":
-        tile[-TILE_ROWS // 6:] = Slot.TOP_B
+        tile[-TILE_ROWS // 6 :] = Slot.TOP_B
     return tile
 
 
@@ -192,8 +217,12 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     build, wear = sample_build(rng), sample_wear(rng)
     top, bottom, bag = (sample_pattern(rng, kinds) for kinds in (TOP_KINDS, BOTTOM_KINDS, BAG_KINDS))
     sleeve = rng.choice(["same", "same", "plain", "second", "inner"])
-    slots = {"same": (Slot.TOP_A, Slot.TOP_B), "plain": (Slot.TOP_A,) * 2,
-             "second": (Slot.TOP_B,) * 2, "inner": (Slot.INNER,) * 2}[str(sleeve)]
+    slots = {
+        "same": (Slot.TOP_A, Slot.TOP_B),
+        "plain": (Slot.TOP_A,) * 2,
+        "second": (Slot.TOP_B,) * 2,
+        "inner": (Slot.INNER,) * 2,
+    }[str(sleeve)]
     tiles = {
         "torso": _torso_tile(rng, top, wear),
         "sleeve": cloth(top, *slots, 0.035, 0.40),

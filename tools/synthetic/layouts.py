@@ -21,6 +21,7 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, written by tools.make_synthetic".ljust(116)
 
 class CameraSpec(NamedTuple):
     """One camera of a layout; cameras of one `place` look at the same scene."""
+
     number: int
     infrared: bool
     place: int
@@ -28,25 +29,27 @@ class CameraSpec(NamedTuple):
 
 class Picture(NamedTuple):
     """One file to draw."""
-    path: str       # relative to the data set's root
-    identity: int   # from 1
+
+    path: str  # relative to the data set's root
+    identity: int  # from 1
     camera: int
-    number: int     # from 1, within identity and camera
+    number: int  # from 1, within identity and camera
 
 
 class Plan(NamedTuple):
     """A whole data set before it is drawn."""
+
     cameras: dict[int, CameraSpec]
     pictures: list[Picture]
-    files: dict[str, bytes]     # lists, by path relative to the root
-    summary: str                # one line of counts
+    files: dict[str, bytes]  # lists, by path relative to the root
+    summary: str  # one line of counts
 
 
 def mat_bytes(**variables) -> bytes:
     """A MATLAB 5 file. Its header holds a constant text where scipy writes the time of day."""
     buffer = io.BytesIO()
     savemat(buffer, variables, do_compression=True)
-    return _MAT_HEADER + buffer.getvalue()[len(_MAT_HEADER):]
+    return _MAT_HEADER + buffer.getvalue()[len(_MAT_HEADER) :]
 
 
 def _cell(items: list) -> np.ndarray:
@@ -64,6 +67,7 @@ def _generator(seed: int, purpose: int) -> np.random.Generator:
 
 # ---------------------------------------------------------------------------------------------------- SYSU-MM01
 
+
 def plan_sysu(permutations: list[list[np.ndarray]], train: list[int], val: list[int], test: list[int]) -> Plan:
     """The layout of SYSU-MM01.
 
@@ -73,7 +77,9 @@ def plan_sysu(permutations: list[list[np.ndarray]], train: list[int], val: list[
     cameras = {c: CameraSpec(c, c in SYSU_INFRARED, 2 if c == 3 else c) for c in SYSU_CAMERAS}
     pictures = [
         Picture(f"cam{c}/{i:04d}/{n:04d}.jpg", i, c, n)
-        for c in SYSU_CAMERAS for i, rows in enumerate(permutations[c - 1], 1) for n in range(1, rows.shape[1] + 1)
+        for c in SYSU_CAMERAS
+        for i, rows in enumerate(permutations[c - 1], 1)
+        for n in range(1, rows.shape[1] + 1)
     ]
     files = {"exp/rand_perm_cam.mat": mat_bytes(rand_perm_cam=_cell([_cell(cells) for cells in permutations]))}
     for name, ids in (("train_id", train), ("val_id", val), ("test_id", test)):
@@ -88,9 +94,11 @@ def _sysu_summary(pictures: list[Picture], train: list[int], val: list[int], tes
     for p in pictures:
         if p.identity in kept or p.identity in tested:
             counts["train" if p.identity in kept else "test", p.camera in SYSU_INFRARED] += 1
-    return (f"{len(pictures)} pictures; {len(kept)} training identities ({len(val)} of them for validation): "
-            f"{counts['train', False]} visible, {counts['train', True]} infrared; {len(tested)} test identities: "
-            f"{counts['test', False]} visible, {counts['test', True]} infrared")
+    return (
+        f"{len(pictures)} pictures; {len(kept)} training identities ({len(val)} of them for validation): "
+        f"{counts['train', False]} visible, {counts['train', True]} infrared; {len(tested)} test identities: "
+        f"{counts['test', False]} visible, {counts['test', True]} infrared"
+    )
 
 
 def sysu(seed: int, train: int, val: int, test: int, images: int, cameras: tuple[int, ...]) -> Plan:
@@ -113,7 +121,7 @@ def sysu(seed: int, train: int, val: int, test: int, images: int, cameras: tuple
         for row in seen
     ]
     ids = list(range(1, total + 1))
-    return plan_sysu(permutations, ids[:train], ids[train:train + val], ids[train + val:])
+    return plan_sysu(permutations, ids[:train], ids[train : train + val], ids[train + val :])
 
 
 def _load_variable(path: Path, name: str) -> np.ndarray:
@@ -131,13 +139,23 @@ def like_sysu(folder: Path) -> Plan:
     Validation identities are those outside both lists that a visible and an infrared camera saw.
     """
     cells = _load_variable(folder / "rand_perm_cam.mat", "rand_perm_cam")
-    if cells.shape != (6, 1) or cells.dtype != object:
-        raise UserError(f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell, got {cells.shape}")
-    permutations = [[cell.reshape(TRIALS, -1) for cell in camera[:, 0]] for camera in cells[:, 0]]
-    train, test = ([int(i) for i in _load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat"))
+    try:
+        permutations = [[cell.reshape(TRIALS, -1) for cell in camera[:, 0]] for camera in cells.reshape(6)]
+    except (AttributeError, IndexError, ValueError):
+        raise UserError(
+            f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({TRIALS}, images) arrays"
+        ) from None
+    train, test = (
+        [int(i) for i in _load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat")
+    )
     seen = {
-        infrared: {i for c in SYSU_CAMERAS if (c in SYSU_INFRARED) == infrared
-                   for i, rows in enumerate(permutations[c - 1], 1) if rows.size}
+        infrared: {
+            i
+            for c in SYSU_CAMERAS
+            if (c in SYSU_INFRARED) == infrared
+            for i, rows in enumerate(permutations[c - 1], 1)
+            if rows.size
+        }
         for infrared in (False, True)
     }
     val = sorted((seen[False] & seen[True]) - set(train) - set(test))
@@ -155,7 +173,9 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
     cameras = {c: CameraSpec(c, folder == "Thermal", 1) for c, folder in REGDB_FOLDERS.items()}
     pictures = [
         Picture(f"{folder}/{i}/{folder.lower()}_{i:04d}_{n:02d}.bmp", i, c, n)
-        for c, folder in REGDB_FOLDERS.items() for i in range(1, ids + 1) for n in range(1, images + 1)
+        for c, folder in REGDB_FOLDERS.items()
+        for i in range(1, ids + 1)
+        for n in range(1, images + 1)
     ]
     paths: dict[tuple[int, int], list[str]] = {}
     for p in pictures:
@@ -163,10 +183,12 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
     files = {}
     for trial in range(1, TRIALS + 1):
         order = rng.permutation(ids) + 1
-        for split, chosen in (("train", sorted(order[:ids // 2])), ("test", sorted(order[ids // 2:]))):
+        for split, chosen in (("train", sorted(order[: ids // 2])), ("test", sorted(order[ids // 2 :]))):
             for c, folder in REGDB_FOLDERS.items():
                 lines = [f"{path} {label}\n" for label, i in enumerate(chosen) for path in paths[c, int(i)]]
                 files[f"idx/{split}_{folder.lower()}_{trial}.txt"] = "".join(lines).encode()
-    summary = (f"{len(pictures)} pictures of {ids} identities: {ids * images} visible, {ids * images} thermal; "
-               f"{TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities")
+    summary = (
+        f"{len(pictures)} pictures of {ids} identities: {ids * images} visible, {ids * images} thermal; "
+        f"{TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities"
+    )
     return Plan(cameras, pictures, files, summary)

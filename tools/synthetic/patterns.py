@@ -4,18 +4,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-TILE_ROWS, TILE_COLUMNS = 96, 128   # a tile is wrapped around a body part: rows run down, columns once around
+TILE_ROWS, TILE_COLUMNS = 96, 128  # a tile is wrapped around a body part: rows run down, columns once around
 MARKS = ("disc", "square", "triangle", "cross", "ring", "bar")
 
 
 class Pattern(NamedTuple):
     """Geometry of a cloth; lengths in body heights, so that 0.1 is about 11 pixels in a 128-pixel picture."""
-    kind: str           # key of KINDS
-    period: float       # repeat length, or size of a single mark
-    angle: float        # direction, radians; 0 gives horizontal stripes
-    duty: float         # share of a period taken by the second material
-    shift: float        # 0..1, phase along the period and place of single marks
-    mark: str           # one of MARKS, used by "logo" only
+
+    kind: str  # key of KINDS
+    period: float  # repeat length, or size of a single mark
+    angle: float  # direction, radians; 0 gives horizontal stripes
+    duty: float  # share of a period taken by the second material
+    shift: float  # 0..1, phase along the period and place of single marks
+    mark: str  # one of MARKS, used by "logo" only
 
 
 def _stripes(p: Pattern, u, v):
@@ -87,8 +88,18 @@ def _plain(p: Pattern, u, v):
 
 
 KINDS = {
-    "plain": _plain, "stripes": _stripes, "tartan": _tartan, "chess": _chess, "dots": _dots, "zigzag": _zigzag,
-    "blotches": _blotches, "band": _band, "half": _half, "sides": _sides, "centre": _centre, "logo": _logo,
+    "plain": _plain,
+    "stripes": _stripes,
+    "tartan": _tartan,
+    "chess": _chess,
+    "dots": _dots,
+    "zigzag": _zigzag,
+    "blotches": _blotches,
+    "band": _band,
+    "half": _half,
+    "sides": _sides,
+    "centre": _centre,
+    "logo": _logo,
 }
 
 

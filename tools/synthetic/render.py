@@ -10,15 +10,15 @@ from tools.synthetic.camera import Camera, palette
 from tools.synthetic.identity import LAMPS, Identity
 
 SUPERSAMPLING = 2
-_ACROSS = (np.arange(48) + 0.5) / 24 - 1        # -1..1 from edge to edge of a tube
-_ANGLE = np.arcsin(_ACROSS)                     # direction in which the surface looks there
-_DOWN = (np.arange(64) + 0.5) / 64              # 0..1 along a tube, its round ends included
+_ACROSS = (np.arange(48) + 0.5) / 24 - 1  # -1..1 from edge to edge of a tube
+_ANGLE = np.arcsin(_ACROSS)  # direction in which the surface looks there
+_DOWN = (np.arange(64) + 0.5) / 64  # 0..1 along a tube, its round ends included
 
 
 def _shading(light: float, ambient: float) -> np.ndarray:
     """Brightness [48] uint8 across a round body; its edges are dark, so that limbs stand out from the trunk."""
     lit = ambient + (1 - ambient) * np.clip(np.cos(_ANGLE - light), 0, 1)
-    return (np.clip(lit * (1 - 0.35 * _ACROSS ** 4), 0, 1) * 255).astype(np.uint8)
+    return (np.clip(lit * (1 - 0.35 * _ACROSS**4), 0, 1) * 255).astype(np.uint8)
 
 
 def _wrapped(tube: Tube, shading: np.ndarray, margin: float) -> Image.Image:
@@ -69,9 +69,17 @@ def _paint(canvas: Image.Image, tube: Tube, scale: float, origin: complex, shadi
     margin = 1.1 * reach / length
     x, y = -1j * along / length * 24 / (max(widths) * 1.03 + 0.5), along / length * 64 / (length * (1 + 2 * margin))
     shift = start - corner
-    affine = (x.real, x.imag, 24 - (x.conjugate() * shift).real,
-              y.real, y.imag, 64 * margin / (1 + 2 * margin) - (y.conjugate() * shift).real)
-    patch = _wrapped(tube, shading, margin).transform(mask.size, Image.Transform.AFFINE, affine, Image.Resampling.NEAREST)
+    affine = (
+        x.real,
+        x.imag,
+        24 - (x.conjugate() * shift).real,
+        y.real,
+        y.imag,
+        64 * margin / (1 + 2 * margin) - (y.conjugate() * shift).real,
+    )
+    patch = _wrapped(tube, shading, margin).transform(
+        mask.size, Image.Transform.AFFINE, affine, Image.Resampling.NEAREST
+    )
     canvas.paste(patch, (left, top), mask)
 
 
@@ -88,7 +96,7 @@ def _place(camera: Camera, rng: np.random.Generator, size: tuple[int, int]) -> t
     """Pixels per body height, and the pixel x + iy between the feet."""
     width, height = size
     scale = min(height, 2 * width) * rng.uniform(*camera.scale)
-    return scale, complex(width * (0.5 + rng.normal(0, 0.035)), height * rng.uniform(0.93, 0.985))
+    return scale, complex(width * (0.5 + rng.normal(0, 0.028)), height * rng.uniform(0.93, 0.985))
 
 
 def _develop(camera: Camera, levels: Image.Image, shade: Image.Image, rng: np.random.Generator) -> np.ndarray:

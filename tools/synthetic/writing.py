@@ -23,6 +23,7 @@ from tools.synthetic.render import SUPERSAMPLING, render
 
 class Job(NamedTuple):
     """All pictures of one identity."""
+
     root: Path
     seed: int
     size: tuple[int, int]
@@ -33,8 +34,13 @@ class Job(NamedTuple):
 @lru_cache(maxsize=16)
 def camera_of(seed: int, spec: layouts.CameraSpec, height: int, width: int) -> Camera:
     """The camera, drawn once per process."""
-    return sample_camera(np.random.default_rng((seed, 0, spec.place, 3)), np.random.default_rng((seed, 0, spec.number, 4)),
-                         spec.infrared, SUPERSAMPLING * height, SUPERSAMPLING * width)
+    return sample_camera(
+        np.random.default_rng((seed, 0, spec.place, 3)),
+        np.random.default_rng((seed, 0, spec.number, 4)),
+        spec.infrared,
+        SUPERSAMPLING * height,
+        SUPERSAMPLING * width,
+    )
 
 
 def draw(job: Job) -> int:
@@ -50,7 +56,7 @@ def draw(job: Job) -> int:
 
 
 def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent alone answers Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent alone answers Ctrl-C
 
 
 def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
@@ -70,9 +76,11 @@ def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
 def write(root: Path, plan: layouts.Plan, seed: int, size: tuple[int, int], workers: int | None) -> None:
     """Fill the empty folder `root` with the planned data set, pictures of size (height, width)."""
     by_identity = sorted(plan.pictures, key=lambda p: p.identity)
-    jobs = [Job(root, seed, size, plan.cameras, list(group))
-            for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)]
-    if workers is None:     # a process takes about as long to start as 150 pictures to draw
+    jobs = [
+        Job(root, seed, size, plan.cameras, list(group))
+        for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)
+    ]
+    if workers is None:  # a process takes about as long to start as 150 pictures to draw
         workers = max(1, min(os.cpu_count() or 1, len(plan.pictures) // 300))
     done, told = 0, time.monotonic()
     for count in draw_all(jobs, min(workers, len(jobs))):
