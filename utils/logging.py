@@ -36,7 +36,8 @@ def log_to_file(path: Path) -> None:
 
 
 def stop_logging() -> None:
-    """Close and forget every handler."""
+    """Close and forget every handler: the logger is as it was before `log_to_terminal`."""
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+    logger.propagate = True
