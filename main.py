@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from yacs.config import CfgNode
 
@@ -29,7 +30,7 @@ from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.logging import log_to_file, log_to_terminal, logger
 from utils.results import format_table, write_rows
-from utils.runs import LOG, RESULTS, new_run_folder, write_record
+from utils.runs import LOG, RESULTS, new_run_folder, read_record, write_record
 from utils.seeding import seed_everything
 
 DEFAULT_SEED = 8
@@ -37,12 +38,10 @@ DEFAULT_SEED = 8
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ from the defaults"
-    )
+    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
     parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
     parser.add_argument(
-        "--seed", type=int, help=f"of everything random (default: {DEFAULT_SEED}, or the resumed run's)"
+        "--seed", type=int, help=f"of all that is random (default: {DEFAULT_SEED}, or the resumed run's)"
     )
     parser.add_argument("--desc", help="last part of the run folder's name")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")
@@ -83,12 +82,14 @@ def run(argv: Sequence[str] | None) -> None:
     logger.info(f"run folder: {folder}")
 
 
-def open_folder(cfg: CfgNode, desc: str | None, resumed: Checkpoint | None, record: dict):
+def open_folder(cfg: CfgNode, desc: str | None, resumed: Checkpoint | None, record: dict) -> Path:
     """The run's folder, a new one unless a run goes on in its own; the log goes there from now on."""
     folder = resumed.folder if resumed else None
     if folder is None:
         folder = new_run_folder(cfg.output_dir, cfg.dataset, cfg.prefix, desc)
         write_record(folder, cfg.dump(), record)
+    elif read_record(folder)["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        logger.warning(f"the pictures of {record['data']['root']} are not those that {folder} was started with")
     log_to_file(folder / LOG)
     logger.info(f"run folder: {folder}")
     return folder

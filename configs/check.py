@@ -27,12 +27,9 @@ def check(cfg: CfgNode) -> None:
 
 def cautions(cfg: CfgNode) -> list[str]:
     """What is allowed but probably not meant, one line each."""
-    lines = []
     if cfg.mda_ratio != 2:
-        lines.append(f"mda_ratio = {cfg.mda_ratio} has no effect (nor has it in the released model)")
-    if cfg.loss_cmr and cfg.soft_rank == "torchsort" and cfg.cmr_strength >= 2:
-        lines.append(f"cmr_strength = {cfg.cmr_strength}: nothing is ranked at this strength, see docs/soft_rank.md")
-    return lines
+        return [f"mda_ratio = {cfg.mda_ratio} has no effect (nor has it in the released model)"]
+    return []
 
 
 def _single_keys(cfg: CfgNode) -> Iterator[str]:

@@ -47,9 +47,9 @@ def normalise(images: Tensor) -> Tensor:
 def augment(images: Tensor, modalities: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """A training batch, [B, 3, H, W] uint8 on any device -> normalised float32 on the same device.
 
-    modalities: [B] int64, on the CPU as they come from the loader. generator: a CPU generator; every batch takes the same number of values from it,
-    whatever is switched on. Infrared pictures never get the colour part.
-    """  # fmt: skip
+    modalities: [B] int64, on the CPU as they come from the loader; infrared pictures never get the colour part.
+    generator: of the CPU; a batch takes the same number of values from it whatever is switched on.
+    """
     draws = Draws(len(images), generator)
     out = colour(images, modalities, recipe, draws)
     out = shift_window(out, recipe, draws)
@@ -127,7 +127,7 @@ def draw_boxes(tries: Tensor, place: Tensor, height: int, width: int, area: tupl
 
 def shift_window(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Flip (p = 0.5), then pad with grey and crop a random window of the same size, in one gather."""
-    batch, _, height, width = images.shape
+    height, width = images.shape[-2:]
     padding = recipe.padding if recipe.crop else 0
     offsets = (draws["window"] * (2 * padding + 1)).long()
     rows = torch.arange(height) + offsets[:, :1]

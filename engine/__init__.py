@@ -16,7 +16,7 @@ from data.augment import augment
 from engine.checkpoint import Checkpoint, Origin, restore
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
-from engine.optim import adam, gradient_scaler, precision, step_schedule
+from engine.optim import adam, follow, gradient_scaler, precision, step_schedule
 from engine.retrieval.protocols import cosine_ranker, mser_ranker
 from engine.trainer import create_trainer
 from engine.training import Progress, Schedule, Training
@@ -82,7 +82,7 @@ def build_training(
     rescue = partial(_rescue, folder)
     attach_guard(trainer, model, names, every=1 if device.type == "cpu" else cfg.log_period, rescue=rescue)
     attach_log(trainer, optimizer, (*names, "accuracy"), cfg.log_period, cfg.num_epoch)
-    attach_tensorboard(trainer, optimizer, (*names, "accuracy"), folder / TENSORBOARD)
+    report = attach_tensorboard(trainer, optimizer, (*names, "accuracy"), folder / TENSORBOARD)
     parts = {
         "model": model,
         "optimizer": optimizer,
@@ -93,12 +93,14 @@ def build_training(
     }
     if checkpoint is not None:
         restore(parts, checkpoint)
+        follow(parts["scheduler"], cfg.lr, cfg.wd)
     schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
     selection = test
     if benchmark.validation is not None:
         selection = build_evaluator(cfg, benchmark, benchmark.validation, device)
     logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype or torch.float32}, {device}")
-    return Training(trainer, loader, parts, schedule, test, selection, folder, origin_of(cfg, benchmark, seed))
+    origin = origin_of(cfg, benchmark, seed)
+    return Training(trainer, loader, parts, schedule, test, selection, folder, origin, report)
 
 
 def _rescue(folder: Path) -> str:

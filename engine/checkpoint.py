@@ -176,6 +176,8 @@ def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | 
         for key, value in config.items()
         if key in before and key not in silent and _plain(before[key]) != _plain(value)
     ]
+    if checkpoint.path.name == BEST:
+        lines.append(f"the run goes on from its best epoch, {checkpoint.epoch}: what followed it is done again")
     if seed not in (None, checkpoint.origin.seed):
         lines.append(f"--seed {seed} is ignored: the resumed run goes on with its seed {checkpoint.origin.seed}")
     return lines

@@ -18,6 +18,7 @@ from data.samplers import EpochBatchSampler
 from utils.errors import UserError
 from utils.logging import logger
 from utils.seeding import derive_seed
+from utils.types import ResultRow
 
 
 def attach_epochs(trainer: Engine, sampler: EpochBatchSampler, generator: torch.Generator, seed: int) -> None:
@@ -101,8 +102,8 @@ def attach_log(trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], ev
 
 def attach_tensorboard(
     trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], folder: Path
-) -> TensorboardLogger:
-    """Curves of the epoch means and the learning rate; the caller closes the logger."""
+) -> Callable[[ResultRow], None]:
+    """Curves of the epoch means and the learning rate. Returns what adds a row of results to them."""
     curves = TensorboardLogger(log_dir=str(folder))
 
     @trainer.on(Events.EPOCH_COMPLETED)
@@ -110,8 +111,14 @@ def attach_tensorboard(
         for name in names:
             curves.writer.add_scalar(f"train/{name}", float(engine.state.metrics[name]), engine.state.epoch)
         curves.writer.add_scalar("train/lr", optimizer.param_groups[0]["lr"], engine.state.epoch)
+        curves.writer.flush()
 
-    return curves
+    def report(row: ResultRow) -> None:
+        for name in ("r1", "mAP", "mINP"):
+            curves.writer.add_scalar(f"{row.protocol}/{name}", getattr(row, name), row.epoch)
+
+    trainer.add_event_handler(Events.COMPLETED, lambda engine: curves.close())
+    return report
 
 
 def _shown(values: dict[str, Tensor | float], names: tuple[str, ...]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.optim import Adam
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from utils.logging import logger
 
@@ -17,9 +18,17 @@ def adam(model: nn.Module, lr: float, weight_decay: float) -> Adam:
     return Adam([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
 
 
-def step_schedule(optimizer: Adam, epochs: Sequence[int]) -> MultiStepLR:
-    """The learning rate falls to a tenth after each of the given epochs."""
-    return MultiStepLR(optimizer, milestones=list(epochs), gamma=0.1)
+def step_schedule(optimizer: Adam, epochs: Sequence[int]) -> LambdaLR:
+    """The learning rate falls to a tenth after each of the given epochs (ascending); to be stepped once an epoch."""
+    return LambdaLR(optimizer, lambda done: 0.1 ** bisect_right(epochs, done))
+
+
+def follow(schedule: LambdaLR, lr: float, weight_decay: float) -> None:
+    """Give a restored optimiser the configured rate and decay: a resumed run may ask for others than it was saved with."""
+    for position, group in enumerate(schedule.optimizer.param_groups):
+        schedule.base_lrs[position] = group["initial_lr"] = lr
+        group["lr"] = lr * schedule.lr_lambdas[position](schedule.last_epoch)
+        group["weight_decay"] = weight_decay
 
 
 def precision(enabled: bool, name: str, device: torch.device) -> torch.dtype | None:

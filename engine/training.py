@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Training:
     """Runs `trainer` over `loader` for the schedule's epochs, saving everything needed to go on exactly.
 
     parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress). `test` evaluates the
-    final settings, `selection` the quick ones during training.
+    final settings, `selection` the quick ones during training, whose rows `report` is told.
     """
 
     def __init__(
@@ -67,9 +67,11 @@ class Training:
         selection: Evaluator,
         folder: Path,
         origin: Origin,
+        report: Callable[[ResultRow], None],
     ):
         self.trainer, self.loader, self.parts, self.schedule = trainer, loader, parts, schedule
         self.test, self.selection, self.folder, self.origin = test, selection, folder, origin
+        self.report = report
         self.model: nn.Module = parts["model"]
         self.progress: Progress = parts["progress"]
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._finish_epoch)
@@ -92,8 +94,9 @@ class Training:
         if self.schedule.eval_initial:
             rows = self.test(self.model, Stage("initial", 0), ["cosine"])
             logger.info("before training:\n" + format_table(rows))
-            self._add(rows)
+            self._remember(rows)
         self._save(LAST)
+        self._publish()
 
     def _finish_epoch(self, engine: Engine) -> None:
         self.parts["scheduler"].step()
@@ -105,12 +108,13 @@ class Training:
 
     def _evaluate(self) -> None:
         rows = self.selection(self.model, Stage("train", self.progress.epoch), ["cosine"], self.selection.split.quick)
-        score = mean_rank1(rows)
         for row in rows:
+            self.report(row)
             logger.info(
                 f"epoch {row.epoch}, {row.protocol}: rank-1 {row.r1:.2f} %, mAP {row.mAP:.2f} %, mINP {row.mINP:.2f} %"
             )
-        self.progress.rows += [row._asdict() for row in rows]
+        self._remember(rows)
+        score = mean_rank1(rows)
         if self.schedule.select != "last" and score > self.progress.best_score:
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
             self._save(BEST)
@@ -133,9 +137,8 @@ class Training:
     def _rows(self) -> list[ResultRow]:
         return [ResultRow(**row) for row in self.progress.rows]
 
-    def _add(self, rows: Sequence[ResultRow]) -> None:
+    def _remember(self, rows: Sequence[ResultRow]) -> None:
         self.progress.rows += [row._asdict() for row in rows]
-        self._publish()
 
     def _publish(self) -> None:
         """results.jsonl holds exactly what the checkpoint holds: rows of an unfinished epoch are not kept."""

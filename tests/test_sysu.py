@@ -288,3 +288,10 @@ def test_no_picture_is_opened(editable, sysu_root):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.touch()
     assert len(sysu.load(str(editable)).train) == len(sysu.load(str(sysu_root)).train)
+
+
+def test_an_identity_in_two_lists_is_refused(editable):
+    first = (editable / "exp" / "train_id.txt").read_text().split(",")[0]
+    with open(editable / "exp" / "test_id.txt", "a") as lists:
+        lists.write(f",{first}")
+    assert f"identity {first} is in train_id and again in test_id" in refusal(editable)

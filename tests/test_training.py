@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
 from tests.conftest import TINY, only_run
@@ -67,6 +70,18 @@ class TestTrain:
         assert run_main("--cfg", trained / "config.yml", "--gpu", "cpu", "output_dir", tmp_path) == 0
         assert (only_run(tmp_path) / RESULTS).read_text() == (trained / RESULTS).read_text()
         assert same_weights(weights(only_run(tmp_path)), weights(trained))
+
+    def test_curves(self, trained):
+        events = EventAccumulator(str(trained / "tensorboard"))
+        events.Reload()
+        assert {"train/loss", "train/id", "train/cmr", "train/lr", "sysu/all/1-shot/r1"} <= set(
+            events.Tags()["scalars"]
+        )
+        rows = [row for row in read_rows(trained / RESULTS) if row.stage == "train"]
+        assert [event.step for event in events.Scalars("sysu/all/1-shot/r1")] == [1, 2]
+        assert [event.value for event in events.Scalars("sysu/all/1-shot/mAP")] == pytest.approx(
+            [row.mAP for row in rows]
+        )
 
     def test_checkpoints_hold_no_code(self, trained):
         assert set(torch.load(trained / BEST, weights_only=True)) >= {
@@ -126,6 +141,24 @@ class TestResume:
         rows = read_rows(finished / RESULTS)
         assert [row.epoch for row in rows if row.stage == "train"] == [1, 2, 3]
         assert "differs from the run that is resumed: num_epoch: 2 -> 3" in (finished / "log.txt").read_text()
+
+    def test_follows_a_changed_learning_rate_and_schedule(self, run_main, finished, sysu_root):
+        keys = ["num_epoch", 4, "lr", "1e-4", "lr_step", "[3]", "wd", 0, "eval_interval", 0, "mser", "false"]
+        assert run_main(*TINY, "data_root", sysu_root, "resume", finished, *keys) == 0
+        log = (finished / "log.txt").read_text()
+        assert "epoch 2/2: " in log and re.findall(r"epoch [34]/4: .*lr (\S+),", log) == ["0.0001", "1e-05"]
+        (group,) = torch.load(finished / LAST, weights_only=True)["optimizer"]["param_groups"]
+        assert (group["lr"], group["weight_decay"]) == (pytest.approx(1e-5), 0)
+
+    def test_other_pictures_are_noticed(self, run_main, finished, sysu_root, tmp_path, capsys):
+        other = Path(shutil.copytree(sysu_root, tmp_path / "other"))
+        next(other.glob("cam1/*/*.jpg")).unlink()
+        assert run_main(*TINY, "data_root", other, "resume", finished, "mser", "false") == 0
+        assert "are not those that" in capsys.readouterr().out
+
+    def test_from_the_best_epoch_says_so(self, run_main, finished, sysu_root, capsys):
+        assert run_main(*TINY, "data_root", sysu_root, "resume", finished / BEST, "mser", "false") == 0
+        assert "goes on from its best epoch" in capsys.readouterr().out
 
     def test_finished_run_is_tested_again(self, run_main, finished, sysu_root):
         before = (finished / RESULTS).read_text()
@@ -253,11 +286,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(run_main, sysu_root
     assert run_main(*TINY, *arguments, "num_epoch", 1) == 0
     folder = only_run(tmp_path)
     good = weights(folder)
-    state = torch.load(folder / LAST, weights_only=True)
-    state["optimizer"]["param_groups"][0]["lr"] = 1e30
-    state["scheduler"]["_last_lr"] = [1e30]
-    torch.save(state, folder / LAST)
-    assert run_main(*TINY, *arguments, "resume", folder, "num_epoch", 4) == 2
+    assert run_main(*TINY, *arguments, "resume", folder, "num_epoch", 4, "lr", "1e35") == 2
     error = capsys.readouterr().err
     assert "epoch 2: training diverged" in error and "id " in error and "cmr " in error and str(folder / LAST) in error
     assert error.count("\n") == 1

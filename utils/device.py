@@ -22,4 +22,5 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cpu")
     if int(name) >= torch.cuda.device_count():
         raise UserError(f"--gpu {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    torch.cuda.set_device(int(name))  # what asks for "the current GPU" should mean this one
     return torch.device("cuda", int(name))
