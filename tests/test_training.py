@@ -275,10 +275,21 @@ class TestRegDB:
         assert "cannot go on with regdb, split 4" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["none", "cross_modality_random", "norm_triplet"])
-def test_other_samplers_train(run_main, sysu_root, tmp_path, method):
-    keys = ["sample_method", method, "num_epoch", 1, "eval_interval", 0, "eval_initial", "false", "mser", "false"]
-    assert run_main(*TINY, "data_root", sysu_root, "output_dir", tmp_path, *keys) == 0
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["sample_method", "none"],
+        ["sample_method", "cross_modality_random", "loss_id", "false"],
+        ["sample_method", "norm_triplet", "amp_dtype", "bf16"],
+        ["cmr_strength", "0.01", "vimc_cc_released", "true", "num_workers", "1"],
+        ["loss_cmr", "false", "random_crop", "false", "random_erase", "false", "image_size", "(66, 34)"],
+    ],
+    ids=lambda keys: " ".join(keys[:2]),
+)
+def test_other_settings_train(run_main, sysu_root, tmp_path, keys):
+    short = ["num_epoch", 1, "eval_interval", 0, "eval_initial", "false", "mser", "false"]
+    assert run_main(*TINY, "data_root", sysu_root, "output_dir", tmp_path, *short, *keys) == 0
+    assert [row.epoch for row in read_rows(only_run(tmp_path) / RESULTS)] == [1] * len(PROTOCOLS)
 
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(run_main, sysu_root, tmp_path, capsys):
