@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.sysu import INFRARED_CAMERAS
 from tools.synthetic import layouts
 from tools.synthetic.writing import write
 from utils.cli import Parser, exit_code
@@ -110,7 +111,7 @@ def check(args: argparse.Namespace) -> dict:
 
 
 def _check_cameras(cameras: list[int]) -> list[int]:
-    given, infrared = sorted(set(cameras)), set(layouts.SYSU_INFRARED)
+    given, infrared = sorted(set(cameras)), set(INFRARED_CAMERAS)
     text = "--cameras = " + " ".join(map(str, cameras))
     if set(given) - set(layouts.SYSU_CAMERAS):
         raise UserError(f"{text}: choose from 1 2 3 4 5 6")

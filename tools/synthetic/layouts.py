@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.io import loadmat, savemat
 
+from data.sysu import INFRARED_CAMERAS, NUM_TRIALS, VISIBLE_CAMERAS
 from utils.errors import UserError
 
-SYSU_INFRARED = (3, 6)
-SYSU_CAMERAS = (1, 2, 3, 4, 5, 6)
-TRIALS = 10
+SYSU_CAMERAS = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
 _MAT_HEADER = b"MATLAB 5.0 MAT-file, written by tools.make_synthetic".ljust(116)
 
 
@@ -71,10 +70,10 @@ def _generator(seed: int, purpose: int) -> np.random.Generator:
 def plan_sysu(permutations: list[list[np.ndarray]], train: list[int], val: list[int], test: list[int]) -> Plan:
     """The layout of SYSU-MM01.
 
-    permutations[camera - 1][identity - 1] is (TRIALS, images) of 1-based numbers, (TRIALS, 0) where the camera
+    permutations[camera - 1][identity - 1] is (NUM_TRIALS, images) of 1-based numbers, (NUM_TRIALS, 0) where the camera
     never saw the identity.
     """
-    cameras = {c: CameraSpec(c, c in SYSU_INFRARED, 2 if c == 3 else c) for c in SYSU_CAMERAS}
+    cameras = {c: CameraSpec(c, c in INFRARED_CAMERAS, 2 if c == 3 else c) for c in SYSU_CAMERAS}
     pictures = [
         Picture(f"cam{c}/{i:04d}/{n:04d}.jpg", i, c, n)
         for c in SYSU_CAMERAS
@@ -93,7 +92,7 @@ def _sysu_summary(pictures: list[Picture], train: list[int], val: list[int], tes
     counts = {(split, infrared): 0 for split in ("train", "test") for infrared in (False, True)}
     for p in pictures:
         if p.identity in kept or p.identity in tested:
-            counts["train" if p.identity in kept else "test", p.camera in SYSU_INFRARED] += 1
+            counts["train" if p.identity in kept else "test", p.camera in INFRARED_CAMERAS] += 1
     return (
         f"{len(pictures)} pictures; {len(kept)} training identities ({len(val)} of them for validation): "
         f"{counts['train', False]} visible, {counts['train', True]} infrared; {len(tested)} test identities: "
@@ -111,13 +110,13 @@ def sysu(seed: int, train: int, val: int, test: int, images: int, cameras: tuple
     seen = np.zeros((len(SYSU_CAMERAS), total), bool)
     for i in range(total):
         for group, least, chance in ((False, 3, 0.4), (True, 2, 0.15)):
-            own = [c for c in cameras if (c in SYSU_INFRARED) == group]
+            own = [c for c in cameras if (c in INFRARED_CAMERAS) == group]
             if len(own) >= least and rng.random() < chance:
                 own.remove(rng.choice(own))
             seen[np.array(own) - 1, i] = True
     dtype = np.uint8 if images < 256 else np.uint16
     permutations = [
-        [np.stack([rng.permutation(images * int(s)) + 1 for _ in range(TRIALS)]).astype(dtype) for s in row]
+        [np.stack([rng.permutation(images * int(s)) + 1 for _ in range(NUM_TRIALS)]).astype(dtype) for s in row]
         for row in seen
     ]
     ids = list(range(1, total + 1))
@@ -140,10 +139,10 @@ def like_sysu(folder: Path) -> Plan:
     """
     cells = _load_variable(folder / "rand_perm_cam.mat", "rand_perm_cam")
     try:
-        permutations = [[cell.reshape(TRIALS, -1) for cell in camera[:, 0]] for camera in cells.reshape(6)]
+        permutations = [[cell.reshape(NUM_TRIALS, -1) for cell in camera[:, 0]] for camera in cells.reshape(6)]
     except (AttributeError, IndexError, ValueError):
         raise UserError(
-            f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({TRIALS}, images) arrays"
+            f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({NUM_TRIALS}, images) arrays"
         ) from None
     train, test = (
         [int(i) for i in _load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat")
@@ -152,7 +151,7 @@ def like_sysu(folder: Path) -> Plan:
         infrared: {
             i
             for c in SYSU_CAMERAS
-            if (c in SYSU_INFRARED) == infrared
+            if (c in INFRARED_CAMERAS) == infrared
             for i, rows in enumerate(permutations[c - 1], 1)
             if rows.size
         }
@@ -181,7 +180,7 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
     for p in pictures:
         paths.setdefault((p.camera, p.identity), []).append(p.path)
     files = {}
-    for trial in range(1, TRIALS + 1):
+    for trial in range(1, NUM_TRIALS + 1):
         order = rng.permutation(ids) + 1
         for split, chosen in (("train", sorted(order[: ids // 2])), ("test", sorted(order[ids // 2 :]))):
             for c, folder in REGDB_FOLDERS.items():
@@ -189,6 +188,6 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
                 files[f"idx/{split}_{folder.lower()}_{trial}.txt"] = "".join(lines).encode()
     summary = (
         f"{len(pictures)} pictures of {ids} identities: {ids * images} visible, {ids * images} thermal; "
-        f"{TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities"
+        f"{NUM_TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities"
     )
     return Plan(cameras, pictures, files, summary)
