@@ -81,7 +81,7 @@ def build_training(
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
     rescue = partial(_rescue, folder)
     attach_guard(trainer, model, names, every=1 if device.type == "cpu" else cfg.log_period, rescue=rescue)
-    attach_log(trainer, optimizer, (*names, "accuracy"), cfg.log_period, cfg.num_epoch)
+    attach_log(trainer, optimizer, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
     report = attach_tensorboard(trainer, optimizer, (*names, "accuracy"), folder / TENSORBOARD)
     parts = {
         "model": model,

@@ -74,11 +74,16 @@ def attach_guard(
             raise UserError(f"epoch {engine.state.epoch}: training diverged, {name} is not finite; {rescue()}")
 
 
-def attach_log(trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], every: int, num_epoch: int) -> None:
-    """A progress bar on a terminal, a log line every `every` iterations and one per epoch with the means."""
+def attach_log(
+    trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], every: int, num_epoch: int, device: torch.device
+) -> None:
+    """A progress bar on a terminal, a log line every `every` iterations and one per epoch with the means.
+
+    The means are summed up on `device`, where the step leaves its output: nothing waits for it in between.
+    """
     ProgressBar(persist=False, disable=None).attach(trainer)
     for name in names:
-        Average(output_transform=lambda output, name=name: output[name]).attach(trainer, name)
+        Average(output_transform=lambda output, name=name: output[name], device=device).attach(trainer, name)
     started = [0.0]
 
     @trainer.on(Events.EPOCH_STARTED)

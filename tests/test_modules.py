@@ -49,6 +49,12 @@ def test_new_adapter_is_the_identity():
     assert torch.equal(ModalityDistributionAdapter(8, 2)(x), x)
 
 
+def test_adapter_does_not_widen_under_mixed_precision():
+    x = torch.randn(2, 8, 4, 2).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ModalityDistributionAdapter(8, 2)(x).dtype == torch.bfloat16
+
+
 def test_gem():
     x = torch.from_numpy(GEM["x"]).requires_grad_()
     pooled = gem_pool(x)

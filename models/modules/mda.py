@@ -27,5 +27,5 @@ class ModalityDistributionAdapter(nn.Module):
         sums = torch.bmm(x.flatten(2), masks.to(x.dtype).transpose(1, 2))  # [B, C, M]
         # The depth-wise convolution has one output position: a weighted sum over the masks.
         combined = (sums * self.ca_conv.weight[:, 0]).sum(dim=2)  # [B, C]
-        gate = self.ca_bn(combined).sigmoid()[:, :, None, None]
+        gate = self.ca_bn(combined).sigmoid()[:, :, None, None].to(x.dtype)  # no widening under mixed precision
         return x + self.norm_bn(gate * x)

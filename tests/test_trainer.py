@@ -1,0 +1,98 @@
+"""One optimisation step, by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.optim import adam, gradient_scaler
+from engine.trainer import create_trainer
+from losses import Criterion
+from losses.identity import identity_loss
+from utils.types import Batch, Modality, Output
+
+CPU = torch.device("cpu")
+
+
+class Linear(nn.Module):
+    """Logits straight from the pixels; notes the type it computes in."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(12, 3)
+
+    def forward(self, images):
+        logits = self.layer(images.flatten(1))
+        self.dtype = logits.dtype
+        return Output(logits, logits)
+
+
+def batch() -> Batch:
+    images = torch.randint(0, 256, (6, 3, 2, 2), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    pids = torch.tensor([0, 1, 2, 0, 1, 2])
+    modalities = torch.tensor([Modality.VISIBLE, Modality.INFRARED] * 3)
+    return Batch(images, pids, pids, modalities, pids)
+
+
+def step(scaler=None, dtype=None, criterion=None):
+    """(model after one step, the step's output, what the augmentation was given)."""
+    model, given = Linear().eval(), []
+
+    def augmentation(images, modalities):
+        given.append((images.dtype, modalities))
+        return images.float() / 255
+
+    scaler = scaler or gradient_scaler(CPU, None)
+    criterion = criterion or Criterion({"id": lambda output, b: identity_loss(output.logits, b.pids)})
+    trainer = create_trainer(model, criterion, adam(model, 0.1, 0.01), scaler, augmentation, CPU, dtype)
+    trainer.run([batch()])
+    return model, trainer.state.output, given
+
+
+def test_the_step_by_hand():
+    model, output, given = step()
+    expected = Linear()
+    images, pids = batch().images.float() / 255, batch().pids
+    logits = expected(images).logits
+    loss = nn.functional.cross_entropy(logits, pids)
+    optimizer = torch.optim.Adam(expected.parameters(), lr=0.1, weight_decay=0.01)
+    loss.backward()
+    optimizer.step()
+    assert output["loss"] == output["id"] == loss.detach()
+    assert output["accuracy"] == (logits.argmax(1) == pids).float().mean()
+    assert torch.equal(model.layer.weight, expected.layer.weight) and model.training
+    assert given == [(torch.uint8, given[0][1])] and torch.equal(given[0][1], batch().modalities)
+    assert not any(value.requires_grad for value in output.values())
+
+
+def test_loss_scaling_changes_no_step():
+    plain, *_ = step()
+    scaled, *_ = step(scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
+    torch.testing.assert_close(scaled.layer.weight, plain.layer.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_an_overflowing_gradient_skips_the_step_and_lowers_the_scale():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    steep = Criterion({"id": lambda output, b: 1e3 * identity_loss(output.logits, b.pids)})
+    model, *_ = step(scaler=scaler, criterion=steep)
+    assert torch.equal(model.layer.weight, Linear().layer.weight)
+    assert scaler.get_scale() == 2.0**126
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, None])
+def test_mixed_precision(dtype):
+    model, output, _ = step(dtype=dtype)
+    assert model.dtype == (dtype or torch.float32)
+    assert output["loss"].dtype == torch.float32
+
+
+def test_parts_are_summed_and_named():
+    criterion = Criterion(
+        {"one": lambda output, b: output.logits.sum() * 0 + 1, "two": lambda output, b: output.logits.sum() * 0 + 2}
+    )
+    _, output, _ = step(criterion=criterion)
+    assert {name: value.item() for name, value in output.items() if name != "accuracy"} == {
+        "loss": 3,
+        "one": 1,
+        "two": 2,
+    }
