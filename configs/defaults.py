@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
-PAPER = "MCJA paper, section IV"
+PAPER = "MCJA paper"
 RELEASED = "released code"
 HERE = "this project"
 

@@ -1,4 +1,4 @@
-"""From uint8 batches to normalised float ones, with per-picture randomness (mcja.md, section 1).
+"""From uint8 batches to normalised float ones, with per-picture randomness (docs/method.md, 1).
 
 All random numbers of a batch are one table, drawn on the CPU from an explicit generator; what follows is a function of
 the table and the pictures, so it gives the same on every device and needs no synchronisation.

@@ -1,4 +1,4 @@
-"""Batch samplers: which pictures form each training batch of an epoch (mcja.md, section 2).
+"""Batch samplers: which pictures form each training batch of an epoch (docs/method.md, 2).
 
 Each rule is a pure function that draws the whole epoch, (rng, pids [N], modalities [N], sizes) -> list of batches, each a
 list of rows. Every batch has the promised layout; short last batches are left out.

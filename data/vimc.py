@@ -1,4 +1,4 @@
-"""Visible-Infrared Modality Coordinator: colour augmentations of visible pictures (MCJA paper; mcja.md, section 1).
+"""Visible-Infrared Modality Coordinator: colour augmentations of visible pictures (MCJA paper; docs/method.md, 1).
 
 Pure functions of batches, [B, 3, H, W] uint8 -> [B, 3, H, W] uint8, with one set of parameters per picture.
 """

@@ -1,4 +1,4 @@
-"""Optimiser, schedule and numeric precision of training (mcja.md, section 5)."""
+"""Optimiser, schedule and numeric precision of training (docs/method.md, 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-Modality Retrieval loss (MCJA paper, section III; mcja.md, section 4)."""
+"""Cross-Modality Retrieval loss (MCJA paper; docs/method.md, 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MCJA network (IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; mcja.md, section 3)."""
+"""The MCJA network (IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; docs/method.md, 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CMC, mAP and mINP under a data set's exclusion rule (mcja.md, section 6)."""
+"""CMC, mAP and mINP under a data set's exclusion rule (docs/method.md, 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-Spectral Enhanced Ranking: k-reciprocal re-ranking over spectra (MCJA paper; mcja.md, section 6)."""
+"""Multi-Spectral Enhanced Ranking: k-reciprocal re-ranking over spectra (MCJA paper; docs/method.md, 6)."""
 
 from __future__ import annotations
 

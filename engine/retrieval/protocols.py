@@ -1,4 +1,4 @@
-"""One protocol setting: trials -> distances -> metrics -> their mean (mcja.md, section 6)."""
+"""One protocol setting: trials -> distances -> metrics -> their mean (docs/method.md, 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modality Distribution Adapter (MCJA paper, section III; mcja.md, section 3)."""
+"""Modality Distribution Adapter (MCJA paper; docs/method.md, 3)."""
 
 from __future__ import annotations
 
