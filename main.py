@@ -26,7 +26,7 @@ from engine.checkpoint import (
 )
 from losses import build_criterion
 from models import build_model
-from utils.cli import Parser, exit_code
+from utils.cli import Parser, exit_code, natural
 from utils.device import pick_device
 from utils.logging import log_to_file, log_to_terminal, logger
 from utils.results import format_table, write_rows
@@ -40,9 +40,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
     parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
-    parser.add_argument(
-        "--seed", type=int, help=f"of all that is random (default: {DEFAULT_SEED}, or the resumed run's)"
-    )
+    parser.add_argument("--seed", type=natural, help=f"of everything (default: {DEFAULT_SEED}, or the resumed run's)")
     parser.add_argument("--desc", help="last part of the run folder's name")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")
     return parser.parse_intermixed_args(argv)

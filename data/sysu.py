@@ -78,14 +78,23 @@ def place(cameras: Tensor) -> Tensor:
 def read_ids(folder: Path, name: str) -> list[int]:
     """Identities of `folder/name.txt` (one comma-separated line), or of `folder/name.mat` (variable `id`)."""
     text, mat = folder / f"{name}.txt", folder / f"{name}.mat"
+    file = text if text.is_file() else mat
     try:
-        if text.is_file():
+        if file == text:
             return [int(word) for word in text.read_text().replace(",", " ").split()]
         if mat.is_file():
-            return [int(identity) for identity in loadmat(mat)["id"].ravel()]
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise UserError(f"{text if text.is_file() else mat}: not a list of identities ({reason(error)})") from None
+            return [int(identity) for identity in load_variable(mat, "id").ravel()]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: not a list of identities ({reason(error)})") from None
     raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
+
+
+def load_variable(path: Path, name: str) -> np.ndarray:
+    """A variable of a MATLAB 5 file. UserError for a file that is missing, damaged or without it."""
+    try:
+        return loadmat(path)[name]
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        raise UserError(f"{path}: no MATLAB 5 file with a variable {name!r} ({reason(error)})") from None
 
 
 def require_disjoint(folder: Path, **lists: Sequence[int]) -> None:
@@ -107,15 +116,15 @@ def read_permutations(path: Path) -> Mapping[tuple[int, int], np.ndarray]:
             f"{path} is missing: it is not in the data set's archive; its authors publish it in their evaluation "
             "repository (wuancong/SYSU-MM01) under evaluation/data_split/; copy it to exp/"
         )
+    cells = load_variable(path, "rand_perm_cam")
     try:
-        cells = loadmat(path)["rand_perm_cam"]
         return {
             (camera + 1, identity + 1): np.asarray(numbers, dtype=np.int64)
             for camera in range(len(cells))
             for identity, (numbers,) in enumerate(cells[camera, 0])
             if numbers.size
         }
-    except Exception as error:  # scipy raises many kinds on a damaged file
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not the official permutation file ({reason(error)})") from None
 
 

@@ -17,6 +17,7 @@ from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
 HEAD = "classifier.weight"
+HARMLESS = {"resume", "test_only", "data_root", "num_workers", "output_dir", "log_period"}  # keys that change no result
 
 
 class Stateful(Protocol):
@@ -167,14 +168,11 @@ def split_name(dataset: str, trial: int | None) -> str:
 
 def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | None) -> list[str]:
     """What is asked differently than when the resumed run was started, one line each. seed: None if not asked for."""
-    before, silent = (
-        checkpoint.origin.config,
-        {"resume", "test_only", "data_root", "num_workers", "output_dir", "log_period"},
-    )
+    before = checkpoint.origin.config
     lines = [
         f"differs from the run that is resumed: {key}: {_plain(before[key])} -> {_plain(value)}"
         for key, value in config.items()
-        if key in before and key not in silent and _plain(before[key]) != _plain(value)
+        if key in before and key not in HARMLESS and _plain(before[key]) != _plain(value)
     ]
     if checkpoint.path.name == BEST:
         lines.append(f"the run goes on from its best epoch, {checkpoint.epoch}: what followed it is done again")

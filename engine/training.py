@@ -122,7 +122,7 @@ class Training:
     def _choose(self) -> Stage:
         """Load the selected model, and say which it is; the last one where none was selected."""
         epoch, best = self.progress.best_epoch, self.folder / BEST
-        if not epoch:
+        if not epoch or self.schedule.select == "last":
             return Stage("test", self.progress.epoch, "last")
         checkpoint = open_checkpoint(str(best), best=True) if best.is_file() else None
         if checkpoint is None or checkpoint.epoch != epoch:

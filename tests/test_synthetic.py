@@ -203,6 +203,13 @@ def test_like_sysu_names_the_missing_file(split_folder, tmp_path, capsys):
     assert "test_id.mat: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"", b"words", b"MATLAB 5.0 MAT-file".ljust(100)])
+def test_like_sysu_names_a_damaged_file(split_folder, tmp_path, capsys, content):
+    (split_folder / "test_id.mat").write_bytes(content)
+    assert make_synthetic.main([str(tmp_path / "data"), "--like-sysu", str(split_folder)]) == 2
+    assert "test_id.mat: no MATLAB 5 file with a variable 'id'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "content",
     [

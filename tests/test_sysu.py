@@ -9,7 +9,6 @@ import torch
 
 from configs import load_config
 from data import build_benchmark, describe, sysu
-from tests.conftest import golden
 from tools.synthetic.layouts import mat_bytes
 from utils.errors import UserError
 from utils.logging import logger
@@ -143,22 +142,6 @@ def test_trials_by_hand():
     assert [t.gallery.tolist() for t in (indoor[0], indoor[9])] == [[0, 1], [1, 2]]
 
 
-@pytest.mark.parametrize("mode", ["all", "indoor"])
-@pytest.mark.parametrize("shots", [1, 10])
-def test_galleries_of_the_official_permutation(mode, shots):
-    numbers = golden("sysu_eval")
-    rows = zip(*(numbers[f"gallery_{name}"].tolist() for name in ("paths", "ids", "cams")))
-    visible = [Record(path, pid, camera, Modality.VISIBLE) for path, pid, camera in rows]
-    starts = numbers["perm_off"]
-    permutations = {
-        key: numbers["perm_data"][starts[k] : starts[k + 1]].reshape(10, -1).astype(np.int64)
-        for k, key in enumerate(zip(numbers["perm_cam"].tolist(), numbers["perm_id"].tolist()))
-    }
-    trials = sysu.trials(visible, 5, sysu.MODES[mode], shots, permutations)
-    expected = [np.flatnonzero(selected).tolist() for selected in numbers[f"sel_{mode}_{shots}"]]
-    assert [trial.gallery.tolist() for trial in trials] == expected
-
-
 # ------------------------------------------------------------------------------------------------ damaged and different
 
 
@@ -212,13 +195,13 @@ def test_no_pictures(editable):
 
 def test_no_test_pictures(editable):
     (editable / "exp" / "test_id.txt").write_text("13,14\n")
-    assert "test" in refusal(editable)
+    assert "no visible pictures of the 2 identities to evaluate (sysu)" in refusal(editable)
 
 
 def test_nothing_to_hold_out(editable):
     (editable / "exp" / "val_id.txt").write_text("\n")
     assert sysu.load(str(editable)).num_ids == 6
-    with pytest.raises(UserError, match="val"):
+    with pytest.raises(UserError, match=r"of the 0 identities to evaluate \(sysu-val\)"):
         sysu.load(str(editable), hold_out=True)
 
 

@@ -170,6 +170,11 @@ class TestResume:
         assert run_main(*TINY, "data_root", sysu_root, "resume", finished) == 0
         assert {(r.epoch, r.selected_on) for r in read_rows(finished / RESULTS) if r.stage == "test"} == {(2, "last")}
 
+    def test_with_select_last_the_last_is_tested(self, run_main, trained, finished, sysu_root):
+        keys = ["select", "last", "num_epoch", 3, "eval_interval", 0, "mser", "false"]
+        assert run_main(*TINY, "data_root", sysu_root, "resume", finished, *keys) == 0
+        assert {(r.epoch, r.selected_on) for r in read_rows(finished / RESULTS) if r.stage == "test"} == {(3, "last")}
+
     def test_keeps_the_seed_of_the_run(self, run_main, finished, sysu_root, capsys):
         assert run_main(*TINY, "--seed", 3, "data_root", sysu_root, "resume", finished) == 0
         assert "--seed 3 is ignored" in capsys.readouterr().out

@@ -16,6 +16,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the arguments")
 
 
+def natural(text: str) -> int:
+    """Argument type: a whole number, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
 def exit_code(work: Callable[[], None]) -> int:
     """Run a command: 0 when it is done; 2 after a UserError, 130 after Ctrl-C, each said in one line on stderr."""
     try:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
-from data.sysu import INFRARED_CAMERAS, NUM_TRIALS, VISIBLE_CAMERAS
+from data.sysu import INFRARED_CAMERAS, NUM_TRIALS, VISIBLE_CAMERAS, load_variable
 from utils.errors import UserError
 
 SYSU_CAMERAS = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
@@ -123,21 +123,12 @@ def sysu(seed: int, train: int, val: int, test: int, images: int, cameras: tuple
     return plan_sysu(permutations, ids[:train], ids[train : train + val], ids[train + val :])
 
 
-def _load_variable(path: Path, name: str) -> np.ndarray:
-    try:
-        return loadmat(path)[name]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; --like-sysu needs the folder of the official split") from None
-    except (KeyError, ValueError, OSError, NotImplementedError, TypeError) as error:
-        raise UserError(f"{path}: no MATLAB 5 file with a variable {name!r} ({error})") from None
-
-
 def like_sysu(folder: Path) -> Plan:
     """The identities, cameras, counts and permutations of the split in `folder`.
 
     Validation identities are those outside both lists that a visible and an infrared camera saw.
     """
-    cells = _load_variable(folder / "rand_perm_cam.mat", "rand_perm_cam")
+    cells = load_variable(folder / "rand_perm_cam.mat", "rand_perm_cam")
     try:
         permutations = [[cell.reshape(NUM_TRIALS, -1) for cell in camera[:, 0]] for camera in cells.reshape(6)]
     except (AttributeError, IndexError, ValueError):
@@ -145,7 +136,7 @@ def like_sysu(folder: Path) -> Plan:
             f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({NUM_TRIALS}, images) arrays"
         ) from None
     train, test = (
-        [int(i) for i in _load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat")
+        [int(i) for i in load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat")
     )
     seen = {
         infrared: {
