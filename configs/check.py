@@ -39,10 +39,10 @@ def _single_keys(cfg: CfgNode) -> Iterator[str]:
     for key in KEYS.values():
         if key.choices and cfg[key.name] not in key.choices:
             yield f"{key.name} = {cfg[key.name]!r}: choose one of {', '.join(key.choices)}"
-    for name in ("lr", "cmr_strength"):
+    for name in ("lr", "cmr_strength", "eval_memory_gb"):
         if not cfg[name] > 0:
             yield f"{name} = {cfg[name]}: must be a positive number"
-    for name in ("lr", "cmr_strength", "wd"):
+    for name in ("lr", "cmr_strength", "wd", "eval_memory_gb"):
         if cfg[name] == math.inf:
             yield f"{name} = {cfg[name]}: must be finite"
     if cfg.mser_lambda is not None and not 0 <= cfg.mser_lambda <= 1:

@@ -89,6 +89,7 @@ EVALUATION = (
     Key("eval_initial", bool, True, "evaluate every setting before training", RELEASED),
     Key("start_eval", int, 0, "first epoch that may be evaluated", RELEASED),
     Key("eval_interval", int, 1, "epochs between evaluations; 0: never, and the last model is tested", RELEASED),
+    Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
     Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER),
     Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: 40 for SYSU-MM01, 50 for RegDB", RELEASED),

@@ -112,12 +112,17 @@ def evaluation_split(name: str, records: Sequence[Record]) -> Split:
     """Both directions, one trial each: every picture of one modality against every picture of the other."""
     visible = [record for record in records if record.modality == Modality.VISIBLE]
     infrared = [record for record in records if record.modality == Modality.INFRARED]
-    v2i = Trial(np.arange(len(visible)), np.arange(len(infrared)))
-    settings = [
+    settings = protocol_settings(name, len(visible), len(infrared))
+    return Split(visible, infrared, settings, quick=tuple(setting.protocol for setting in settings))
+
+
+def protocol_settings(name: str, num_visible: int, num_infrared: int) -> list[Setting]:
+    """Infrared against visible and the reverse, everything in one trial."""
+    v2i = Trial(np.arange(num_visible), np.arange(num_infrared))
+    return [
         Setting(f"{name}/i2v", Modality.INFRARED, [Trial(v2i.gallery, v2i.query)]),
         Setting(f"{name}/v2i", Modality.VISIBLE, [v2i]),
     ]
-    return Split(visible, infrared, settings, quick=tuple(setting.protocol for setting in settings))
 
 
 def counts(part: str, records: Sequence[Record]) -> dict[str, int]:

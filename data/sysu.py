@@ -151,12 +151,19 @@ def evaluation_split(
         require_records(
             part, f"{folder}: no {modality} pictures of the {len(identities)} identities to evaluate ({name})"
         )
-    settings = [
-        Setting(f"{name}/{mode}/{shots}-shot", Modality.INFRARED, trials(visible, len(infrared), cameras, shots, permutations))
+    settings = protocol_settings(name, visible, len(infrared), permutations)
+    return Split(visible, infrared, settings, quick=(f"{name}/all/1-shot",))
+
+
+def protocol_settings(
+    name: str, visible: Sequence[Record], num_queries: int, permutations: Mapping[tuple[int, int], np.ndarray]
+) -> list[Setting]:
+    """All and indoor search, 1 and 10 shots: every infrared picture against galleries drawn from the visible ones."""
+    return [
+        Setting(f"{name}/{mode}/{shots}-shot", Modality.INFRARED, trials(visible, num_queries, cameras, shots, permutations))
         for mode, cameras in MODES.items()
         for shots in SHOTS
     ]  # fmt: skip
-    return Split(visible, infrared, settings, quick=(f"{name}/all/1-shot",))
 
 
 def trials(

@@ -17,7 +17,7 @@ from engine.checkpoint import Checkpoint, Origin, restore
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
 from engine.optim import adam, follow, gradient_scaler, precision, step_schedule
-from engine.retrieval.protocols import cosine_ranker, mser_ranker
+from engine.retrieval.protocols import rankers
 from engine.trainer import create_trainer
 from engine.training import Progress, Schedule, Training
 from losses import Criterion
@@ -37,8 +37,7 @@ def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: to
     }
     given = (cfg.mser_k1, cfg.mser_k2, cfg.mser_lambda, cfg.mser_queries_only)
     mser = MserDefaults(*(own if value is None else value for value, own in zip(given, benchmark.mser)))
-    rankers = {"cosine": cosine_ranker, "mser": mser_ranker(mser)}
-    return Evaluator(split, loaders, rankers, benchmark.excluded, benchmark.trial, device)
+    return Evaluator(split, loaders, rankers(mser), benchmark.excluded, benchmark.trial, device, cfg.eval_memory_gb)
 
 
 def rankings(cfg: CfgNode) -> Sequence[str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data.augment import normalise
 from data.vimc import spectra
-from engine.retrieval.protocols import Ranker, chance, evaluate_setting
+from engine.retrieval.protocols import Ranker, chance, evaluate_settings
 from utils.logging import logger
 from utils.types import Batch, Exclusion, Features, Modality, ResultRow, Setting, Split, Stage
 
@@ -31,6 +31,7 @@ class Evaluator:
         excluded: Exclusion,
         trial: int | None,
         device: torch.device,
+        memory_gb: float,
     ):
         self.split = split
         self.loaders = loaders
@@ -38,6 +39,7 @@ class Evaluator:
         self.excluded = excluded
         self.trial = trial
         self.device = device
+        self.memory_gb = memory_gb
 
     def __call__(
         self, model: nn.Module, stage: Stage, rankings: Sequence[str], protocols: Sequence[str] | None = None
@@ -46,10 +48,8 @@ class Evaluator:
         clock = time.perf_counter()
         features = self.extract(model, with_spectra="mser" in rankings)
         extracted = time.perf_counter()
-        rows = []
-        for setting in self.split.settings:
-            if protocols is None or setting.protocol in protocols:
-                rows += [self._row(features, setting, ranking, stage) for ranking in rankings]
+        settings = [s for s in self.split.settings if protocols is None or s.protocol in protocols]
+        rows = result_rows(features, settings, self.excluded, {name: self.rankers[name] for name in rankings}, self.memory_gb, self.trial, stage)  # fmt: skip
         logger.info(
             f"evaluated epoch {stage.epoch}: embedding {extracted - clock:.1f} s, "
             f"ranking {time.perf_counter() - extracted:.1f} s"
@@ -77,12 +77,26 @@ class Evaluator:
         }
         return {s.protocol: 100 * chance(features, s, self.excluded) for s in self.split.settings}
 
-    def _row(self, features: Mapping[Modality, Features], setting: Setting, ranking: str, stage: Stage) -> ResultRow:
-        metrics = evaluate_setting(features, setting, self.excluded, self.rankers[ranking])
-        percent = {name: round(100 * value, 6) for name, value in metrics.items()}
-        return ResultRow(
-            stage.name, stage.epoch, setting.protocol, self.trial, stage.selected_on, ranking, **percent
-        )  # fmt: skip
+
+def result_rows(
+    features: Mapping[Modality, Features],
+    settings: Sequence[Setting],
+    excluded: Exclusion,
+    rankers: Mapping[str, Ranker],
+    memory_gb: float,
+    trial: int | None,
+    stage: Stage,
+) -> list[ResultRow]:
+    """A row of every setting under each ranking, in percent."""
+    results = {
+        name: evaluate_settings(features, settings, excluded, ranker, memory_gb) for name, ranker in rankers.items()
+    }
+    rows = []
+    for setting in settings:
+        for ranking, metrics in results.items():
+            percent = {name: round(100 * value, 6) for name, value in metrics[setting.protocol].items()}
+            rows.append(ResultRow(stage.name, stage.epoch, setting.protocol, trial, stage.selected_on, ranking, **percent))  # fmt: skip
+    return rows
 
 
 def extract_features(model: nn.Module, loader: Iterable[Batch], device: torch.device, with_spectra: bool) -> Features:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.retrieval import mser
-from engine.retrieval.mser import mser_distance, nearest
+from engine.retrieval.mser import mser_distance
+from engine.retrieval.neighbours import nearest
 from tests import slow
 from tests.conftest import golden
 
@@ -43,12 +43,12 @@ def test_agrees_with_the_definition(spectra, k1, k2, queries_only):
     assert single.dtype == torch.float32 and single.numpy() == pytest.approx(expected, abs=1e-5)
 
 
-def test_blocks_change_nothing(monkeypatch):
+@pytest.mark.parametrize("queries_only", [True, False])
+def test_little_memory_changes_nothing(queries_only):
     rng = np.random.default_rng(0)
-    arguments = (unit(rng, 1, 20, 8), unit(rng, 4, 12, 8), 6, 3, 0.2, False)
-    whole = mser_distance(*arguments)
-    monkeypatch.setattr(mser, "ENTRIES_AT_ONCE", 100)
-    torch.testing.assert_close(mser_distance(*arguments), whole)
+    for sides in ((unit(rng, 1, 20, 8), unit(rng, 4, 12, 8)), (unit(rng, 4, 20, 8), unit(rng, 1, 12, 8))):
+        whole = mser_distance(*sides, 6, 3, 0.2, queries_only)
+        torch.testing.assert_close(mser_distance(*sides, 6, 3, 0.2, queries_only, memory_gb=1e-7), whole)
 
 
 def test_no_expansion_leaves_gallery_rows_empty():
@@ -66,7 +66,9 @@ def slow_scaled(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 def test_neighbours_tie_to_the_lower_index():
     distances = torch.tensor([[3.0, 1.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
-    assert [sorted(row) for row in nearest(distances, 3).tolist()] == [[1, 2, 3], [0, 1, 2]]
+    columns, values = nearest(distances, 3)
+    assert columns.tolist() == [[1, 2, 3], [0, 1, 2]]
+    assert values.tolist() == [[1, 2, 2], [0, 0, 0]]
 
 
 def test_equal_pictures_give_no_nan():

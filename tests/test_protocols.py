@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data import regdb, sysu
-from engine.retrieval.protocols import cosine_ranker, evaluate_setting, mser_ranker
+from engine.retrieval.protocols import evaluate_settings, rankers
 from tests.conftest import golden
 from utils.types import Features, Modality, Record, Setting, Trial
 
@@ -53,6 +53,11 @@ def official_trials(arrays: dict, mode: str, shots: int) -> list[Trial]:
     return sysu.trials(visible, len(arrays["query_ids"]), sysu.MODES[mode], shots, permutations)
 
 
+def evaluate(data, setting: Setting, dataset, ranking: str, memory_gb: float = 1.0) -> dict[str, float]:
+    ranker = rankers(dataset.MSER)[ranking]
+    return evaluate_settings(data, [setting], dataset.excluded, ranker, memory_gb)[setting.protocol]
+
+
 @pytest.mark.parametrize("mode", ["all", "indoor"])
 @pytest.mark.parametrize("shots", [1, 10])
 class TestSysu:
@@ -66,12 +71,12 @@ class TestSysu:
 
     def test_cosine(self, sysu_case, mode, shots):
         arrays, data = sysu_case
-        result = evaluate_setting(data, self.setting(arrays, mode, shots), sysu.excluded, cosine_ranker)
+        result = evaluate(data, self.setting(arrays, mode, shots), sysu, "cosine")
         assert percent(result) == pytest.approx(arrays[f"base_{mode}_{shots}"].tolist(), abs=0.01)
 
     def test_mser(self, sysu_case, mode, shots):
         arrays, data = sysu_case
-        result = evaluate_setting(data, self.setting(arrays, mode, shots), sysu.excluded, mser_ranker(sysu.MSER))
+        result = evaluate(data, self.setting(arrays, mode, shots), sysu, "mser")
         one_query = 100 / len(arrays["query_ids"])
         assert percent(result) == pytest.approx(arrays[f"mser32_{mode}_{shots}"].tolist(), abs=0.01 + one_query)
 
@@ -86,12 +91,12 @@ class TestRegDB:
 
     def test_cosine(self, regdb_case, direction):
         arrays, data = regdb_case
-        result = evaluate_setting(data, self.setting(arrays, direction), regdb.excluded, cosine_ranker)
+        result = evaluate(data, self.setting(arrays, direction), regdb, "cosine")
         assert percent(result) == pytest.approx(arrays[f"base_{direction}"].tolist(), abs=0.01)
 
     def test_mser(self, regdb_case, direction):
         arrays, data = regdb_case
-        result = evaluate_setting(data, self.setting(arrays, direction), regdb.excluded, mser_ranker(regdb.MSER))
+        result = evaluate(data, self.setting(arrays, direction), regdb, "mser")
         queries = len(arrays["ir_ids" if direction == "i2v" else "vis_ids"])
         assert percent(result) == pytest.approx(arrays[f"mser32_{direction}"].tolist(), abs=0.01 + 100 / queries)
 
@@ -104,8 +109,8 @@ def test_evaluation_changes_nothing_and_does_not_depend_on_its_order(sysu_case):
     arrays, data = sysu_case
     before = {m: Features(*(part.clone() for part in f)) for m, f in data.items()}
     settings = [Setting(mode, Modality.INFRARED, official_trials(arrays, mode, 1)[:2]) for mode in ("all", "indoor")]
-    forwards = [evaluate_setting(data, s, sysu.excluded, mser_ranker(sysu.MSER)) for s in settings]
-    backwards = [evaluate_setting(data, s, sysu.excluded, mser_ranker(sysu.MSER)) for s in settings[::-1]]
+    forwards = [evaluate(data, s, sysu, "mser") for s in settings]
+    backwards = [evaluate(data, s, sysu, "mser") for s in settings[::-1]]
     assert forwards == backwards[::-1]
     for modality, parts in before.items():
         assert all(torch.equal(now, then) for now, then in zip(data[modality], parts))

@@ -7,96 +7,76 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from engine.retrieval.distances import Array, squared_distances
+from engine.retrieval.distances import MEMORY_GB, Array, take
+from engine.retrieval.neighbours import neighbours, reciprocal_pairs
+from engine.retrieval.reranking import (
+    CrossDistances,
+    Expansion,
+    Ranking,
+    expansion_sources,
+    final_distances,
+    split,
+    weights_of,
+)
+from utils.types import MserDefaults
 
-ENTRIES_AT_ONCE = 2**25  # of a block of distances
 
-
-def mser_distance(query: Array, gallery: Array, k1: int, k2: int, lam: float, queries_only: bool) -> Tensor:
+def mser_distance(
+    query: Array, gallery: Array, k1: int, k2: int, lam: float, queries_only: bool, memory_gb: float = MEMORY_GB
+) -> Tensor:
     """Re-ranked distances, [Vq, Q, D], [Vg, G, D] float with L2-normalised rows -> [Q, G] in 0..1.
 
     Vq > 1 holds the spectra of visible queries (visible-to-infrared), Vg > 1 those of visible gallery pictures
     (infrared-to-visible); the result is the mean over them. queries_only: only queries may be neighbours. Ties go to
-    the lower index in the order queries, gallery, spectrum by spectrum. Raises ValueError when both have spectra.
+    the lower index in the order queries, gallery, spectrum by spectrum. memory_gb: what the computation may hold beside
+    its arguments and its result. Raises ValueError when both have spectra.
     """
     query, gallery = torch.as_tensor(query), torch.as_tensor(gallery)
+    ranking = mser_ranking(query, gallery, MserDefaults(k1, k2, lam, queries_only), memory_gb)
+    return torch.cat([distances for _, distances in ranking(torch.arange(gallery.shape[1], device=gallery.device))])
+
+
+def mser_ranking(query: Tensor, gallery: Tensor, parameters: MserDefaults, memory_gb: float) -> Ranking:
+    """The re-ranking of one set of queries against any part of a gallery; arguments as for `mser_distance`.
+
+    With `queries_only`, all that a trial's gallery does not change (neighbours, reciprocal pairs, distances) is computed
+    here, once; else each trial starts from the embeddings.
+    """
     if len(query) > 1 and len(gallery) > 1:
         raise ValueError(f"only one side is visible, but there are {len(query)} and {len(gallery)} spectra")
-    queries, galleries = query.flatten(0, 1), gallery.flatten(0, 1)
-    nodes = torch.cat([queries, galleries])
-    candidates = queries if queries_only else nodes
-    encoded = expand(nodes, candidates, reciprocal_weights(candidates, nodes, k1), k2)
-    similarity = shared_weight(encoded[: len(queries)], encoded[len(queries) :])
-    jaccard = 1 - similarity / (2 - similarity)
-    scaled = squared_distances(queries, galleries) / row_maxima(queries, nodes)[:, None]
-    final = (1 - lam) * jaccard + lam * scaled
-    return final.view(len(query), query.shape[1], len(gallery), gallery.shape[1]).mean(dim=(0, 2))
+    if parameters.queries_only:
+        return _among_queries(query, gallery, parameters, memory_gb)
+    return lambda columns: _among_all(query, gallery, columns, parameters, memory_gb)
 
 
-def reciprocal_weights(candidates: Tensor, nodes: Tensor, k1: int) -> Tensor:
-    """V: weights of each candidate's reciprocal neighbours among the candidates, rows summing to 1 (or 0): [C, C].
+def _among_queries(query: Tensor, gallery: Tensor, parameters: MserDefaults, memory_gb: float) -> Ranking:
+    k1, k2, lam, _ = parameters
+    queries = query.flatten(0, 1)
+    own = neighbours(queries, queries, max(k1 + 1, k2), memory_gb)
+    pairs = reciprocal_pairs(own, k1 + 1)
+    cross = CrossDistances(queries, gallery, memory_gb)
+    expanded, near = expansion_sources(own, k2), cross.survey(k2)
+    # Without expansion a picture's row of V' is its row of V, and a gallery picture, being nobody's neighbour, has none.
+    near = near if k2 > 1 else near[..., :0]
 
-    exp(-distance / the row's largest distance to any node) over j that are among the k1 + 1 nearest of i and have i
-    among theirs.
-    """
-    near = torch.zeros(len(candidates), len(candidates), dtype=torch.bool, device=nodes.device)
-    weights = torch.zeros_like(near, dtype=nodes.dtype)
-    for rows in blocks(len(candidates), len(candidates)):
-        distances = squared_distances(candidates[rows], candidates)
-        neighbours = nearest(distances, k1 + 1)
-        near[rows] = near[rows].scatter(1, neighbours, True)
-        maxima = row_maxima(candidates[rows], nodes)[:, None]
-        weights[rows] = torch.exp(-distances / maxima)
-    weights *= near & near.T
-    return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    def ranking(columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        farthest = torch.maximum(own.farthest, cross.farthest(columns))
+        expansion = Expansion(expanded, take(near, columns, 1))
+        weights = weights_of(pairs, farthest)
+        return final_distances(weights, expansion, cross, columns, farthest, len(query), lam, memory_gb)
 
-
-def expand(nodes: Tensor, candidates: Tensor, weights: Tensor, k2: int) -> Tensor:
-    """V': each node's mean of V over its k2 nearest candidates, [N, C]; k2 = 1 leaves V as it is.
-
-    Nodes that are no candidates have an empty row in V.
-    """
-    if k2 == 1:
-        return torch.cat([weights, weights.new_zeros(len(nodes) - len(weights), weights.shape[1])])
-    encoded = weights.new_zeros(len(nodes), weights.shape[1])
-    for rows in blocks(len(nodes), len(candidates)):
-        neighbours = nearest(squared_distances(nodes[rows], candidates), k2)
-        encoded[rows] = sum(weights[column] for column in neighbours.T) / neighbours.shape[1]
-    return encoded
+    return ranking
 
 
-def shared_weight(queries: Tensor, galleries: Tensor) -> Tensor:
-    """Sum over columns of the smaller weight, [Q, C], [G, C] -> [Q, G], over the columns that a query has."""
-    by_column = galleries.T.contiguous()
-    shared = [
-        torch.minimum(by_column[columns], row[columns, None]).sum(dim=0)
-        for row in queries
-        for columns in (row.nonzero()[:, 0],)
-    ]
-    return torch.stack(shared)
-
-
-def nearest(distances: Tensor, k: int) -> Tensor:
-    """Columns of the k smallest entries of each row, [R, C] -> [R, min(k, C)] int64; ties go to the lower column.
-
-    The order within a row is not defined.
-    """
-    k = min(k, distances.shape[1])
-    values, columns = distances.topk(k, dim=1, largest=False)
-    # topk may keep any of the entries that tie at the boundary: such rows are sorted in full.
-    tied = (distances <= values[:, -1:]).sum(dim=1) > k
-    if tied.any():
-        columns[tied] = distances[tied].argsort(dim=1, stable=True)[:, :k]
-    return columns
-
-
-def row_maxima(rows: Tensor, nodes: Tensor) -> Tensor:
-    """Each row's largest squared distance to any node, [R] > 0."""
-    parts = [squared_distances(rows[part], nodes).amax(dim=1) for part in blocks(len(rows), len(nodes))]
-    return torch.cat(parts).clamp(min=torch.finfo(rows.dtype).tiny)
-
-
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of the rows such that a block of distances to all columns stays small."""
-    size = max(1, ENTRIES_AT_ONCE // max(1, columns))
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+def _among_all(
+    query: Tensor, gallery: Tensor, columns: Tensor, parameters: MserDefaults, memory_gb: float
+) -> Iterator[tuple[slice, Tensor]]:
+    k1, k2, lam, _ = parameters
+    queries, gallery = query.flatten(0, 1), take(gallery, columns, 1)
+    nodes = torch.cat([queries, gallery.flatten(0, 1)])
+    near = neighbours(nodes, nodes, max(k1 + 1, k2), memory_gb)
+    weights = weights_of(reciprocal_pairs(near, k1 + 1), near.farthest)
+    expansion = split(expansion_sources(near, k2), len(queries), len(gallery))
+    cross, farthest = CrossDistances(queries, gallery, memory_gb), near.farthest[: len(queries)]
+    everything = torch.arange(gallery.shape[1], device=gallery.device)
+    return final_distances(weights, expansion, cross, everything, farthest, len(query), lam, memory_gb)

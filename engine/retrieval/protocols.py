@@ -1,66 +1,120 @@
-"""One protocol setting: trials -> distances -> metrics -> their mean (docs/method.md, 6)."""
+"""Protocol settings: trials -> distances -> metrics -> their mean (docs/method.md, 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.retrieval.distances import cosine_distances
-from engine.retrieval.metrics import chance_rank1, ranking_metrics
-from engine.retrieval.mser import mser_distance
+from engine.retrieval.distances import blocks, cosine_distances, may_keep, take, take_columns
+from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_ranking
+from engine.retrieval.metrics import Scores, chance_rank1, query_scores, summary
+from engine.retrieval.mser import mser_ranking
+from engine.retrieval.reranking import Ranking
 from utils.types import Exclusion, Features, Modality, MserDefaults, Setting, Trial
 
-# (query [Vq, Q, D], gallery [Vg, G, D]), normalised -> [Q, G]
-Ranker = Callable[[Tensor, Tensor], Tensor]
+# (query [Vq, Q, D], gallery [Vg, N, D], both normalised, memory in GB) -> a ranking of any part of that gallery.
+# Whatever trials with the same queries share is computed when the ranker is called.
+Ranker = Callable[[Tensor, Tensor, float], Ranking]
 
 
-def cosine_ranker(query: Tensor, gallery: Tensor) -> Tensor:
-    """Cosine distance of the original spectra."""
-    return cosine_distances(query[0], gallery[0])
+def rankers(mser: MserDefaults) -> dict[str, Ranker]:
+    """Every ranking by its name. mser: the data set's parameters."""
+    return {
+        "cosine": cosine_ranking,
+        "mser": partial(_with, mser_ranking, mser),
+        "k_reciprocal": partial(_with, k_reciprocal_ranking, KReciprocalDefaults()),
+    }
 
 
-def mser_ranker(parameters: MserDefaults) -> Ranker:
-    """Multi-Spectral Enhanced Ranking with the given parameters."""
-    return lambda query, gallery: mser_distance(query, gallery, *parameters)
+def cosine_ranking(query: Tensor, gallery: Tensor, memory_gb: float) -> Ranking:
+    """Cosine distances of the original spectra."""
+    query, gallery = query[0], gallery[0]
+    kept = cosine_distances(query, gallery) if may_keep(len(query) * len(gallery), memory_gb) else None
+
+    def ranking(columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        chosen = take(gallery, columns, 0) if kept is None else None
+        for part in blocks(len(query), len(columns), memory_gb):
+            yield part, cosine_distances(query[part], chosen) if kept is None else take_columns(kept[part], columns)
+
+    return ranking
 
 
-def evaluate_setting(
-    features: Mapping[Modality, Features], setting: Setting, excluded: Exclusion, ranker: Ranker
-) -> dict[str, float]:
-    """Mean metrics, as fractions, over the setting's trials. features: of both modalities; not changed."""
-    results = [_evaluate_trial(features, setting, trial, excluded, ranker) for trial in setting.trials]
-    return {name: sum(result[name] for result in results) / len(results) for name in results[0]}
+def evaluate_settings(
+    features: Mapping[Modality, Features],
+    settings: Sequence[Setting],
+    excluded: Exclusion,
+    ranker: Ranker,
+    memory_gb: float,
+) -> dict[str, dict[str, float]]:
+    """Mean metrics over its trials, as fractions, of each setting by its protocol's name.
+
+    features: of both modalities, on one device; not changed. Trials with the same queries share their distances.
+    """
+    results: dict[tuple[str, int], dict[str, float]] = {}
+    for group in _groups(settings).values():
+        setting, _, trial = group[0]
+        query, gallery = _sides(features, setting)
+        query = _take(query, trial.query)
+        ranking = ranker(*(F.normalize(side.embeddings, dim=2) for side in (query, gallery)), memory_gb)
+        for setting, number, trial in group:
+            columns = torch.as_tensor(trial.gallery, device=gallery.pids.device)
+            results[setting.protocol, number] = summary(_scores(ranking, query, gallery, columns, excluded))
+    return {
+        setting.protocol: _mean([results[setting.protocol, number] for number in range(len(setting.trials))])
+        for setting in settings
+    }
 
 
 def chance(features: Mapping[Modality, Features], setting: Setting, excluded: Exclusion) -> float:
     """Rank-1 that a random order would have, as a fraction, mean over the trials."""
     values = []
     for trial in setting.trials:
-        query, gallery = _sides(features, setting, trial)
+        query, gallery = (_take(side, rows) for side, rows in zip(_sides(features, setting), trial))
         values.append(chance_rank1(query.pids, gallery.pids, _excluded(query, gallery, excluded)))
     return sum(values) / len(values)
 
 
-def _evaluate_trial(
-    features: Mapping[Modality, Features], setting: Setting, trial: Trial, excluded: Exclusion, ranker: Ranker
-) -> dict[str, float]:
-    query, gallery = _sides(features, setting, trial)
-    distances = ranker(*(F.normalize(side.embeddings, dim=2) for side in (query, gallery)))
-    return ranking_metrics(distances, query.pids, gallery.pids, _excluded(query, gallery, excluded))
+def _with(ranking: Callable, parameters: tuple, query: Tensor, gallery: Tensor, memory_gb: float) -> Ranking:
+    return ranking(query, gallery, parameters, memory_gb)
 
 
-def _sides(features: Mapping[Modality, Features], setting: Setting, trial: Trial) -> tuple[Features, Features]:
+def _groups(settings: Sequence[Setting]) -> dict[tuple[int, bytes], list[tuple[Setting, int, Trial]]]:
+    """Trials that have the same queries."""
+    groups = defaultdict(list)
+    for setting in settings:
+        for number, trial in enumerate(setting.trials):
+            groups[setting.query_modality, trial.query.tobytes()].append((setting, number, trial))
+    return groups
+
+
+def _scores(
+    ranking: Ranking, query: Features, gallery: Features, columns: Tensor, excluded: Exclusion
+) -> Iterator[Scores]:
+    pids, cameras = gallery.pids[columns], gallery.cameras[columns]
+    for part, distances in ranking(columns):
+        skipped = excluded(query.pids[part], query.cameras[part], pids, cameras)
+        yield query_scores(distances, query.pids[part], pids, skipped)
+
+
+def _sides(features: Mapping[Modality, Features], setting: Setting) -> tuple[Features, Features]:
     other = Modality.INFRARED if setting.query_modality == Modality.VISIBLE else Modality.VISIBLE
-    return _take(features[setting.query_modality], trial.query), _take(features[other], trial.gallery)
+    return features[setting.query_modality], features[other]
 
 
 def _take(features: Features, rows) -> Features:
     rows = torch.as_tensor(rows, device=features.embeddings.device)
-    return Features(features.embeddings[:, rows], features.pids[rows], features.cameras[rows])
+    return Features(take(features.embeddings, rows, 1), features.pids[rows], features.cameras[rows])
 
 
 def _excluded(query: Features, gallery: Features, rule: Exclusion) -> Tensor:
     return rule(query.pids, query.cameras, gallery.pids, gallery.cameras)
+
+
+def _mean(results: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    results = list(results)
+    return {name: sum(result[name] for result in results) / len(results) for name in results[0]}

@@ -1,0 +1,77 @@
+"""Nearest neighbours and reciprocal neighbours, exact, ties going to the lower index."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.retrieval.distances import blocks, squared_distances
+
+
+class Neighbours(NamedTuple):
+    """The k nearest candidates of R rows, the nearest first, and how far the farthest candidate is."""
+
+    columns: Tensor  # [R, k] int64
+    distances: Tensor  # [R, k] float, squared Euclidean
+    farthest: Tensor  # [R] float
+
+
+class Pairs(NamedTuple):
+    """Pairs (row, column), each once, sorted by row and then by column."""
+
+    rows: Tensor  # [E] int64
+    columns: Tensor  # [E] int64
+    distances: Tensor  # [E] float, squared Euclidean
+
+
+def neighbours(rows: Tensor, candidates: Tensor, k: int, memory_gb: float) -> Neighbours:
+    """The min(k, C) nearest candidates of each row, [R, D], [C, D] float; holds no [R, C] matrix."""
+    parts = []
+    for part in blocks(len(rows), len(candidates), memory_gb):
+        distances = squared_distances(rows[part], candidates)
+        parts.append(Neighbours(*nearest(distances, k), distances.amax(dim=1)))
+    return Neighbours(*map(torch.cat, zip(*parts)))
+
+
+def nearest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(columns int64, values) of the k smallest entries of each row, [R, C] -> [R, min(k, C)], by value, then column."""
+    count = distances.shape[1]
+    k = min(k, count)
+    values, columns = distances.topk(min(k + 1, count), dim=1, largest=False)
+    if k < count:
+        # topk may keep any of the entries that tie at the boundary: there, the first ones are taken.
+        tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
+        values, columns = values[:, :k], columns[:, :k]
+        if len(tied):
+            columns[tied] = _first_of_the_smallest(distances[tied], values[tied, -1:], k)
+    columns = columns.sort(dim=1).values
+    values, order = distances.gather(1, columns).sort(dim=1, stable=True)
+    return columns.gather(1, order), values
+
+
+def reciprocal_pairs(near: Neighbours, k: int) -> Pairs:
+    """Pairs (i, j) of candidates that are among each other's k nearest. near: of the candidates among themselves."""
+    count = len(near.columns)
+    columns = near.columns[:, :k]
+    rows = torch.arange(count, device=columns.device)[:, None].expand_as(columns)
+    keys, order = (rows * count + columns).flatten().sort()
+    rows, columns = keys // count, keys % count
+    mutual = contains(keys, columns * count + rows)
+    return Pairs(rows[mutual], columns[mutual], near.distances[:, :k].flatten()[order][mutual])
+
+
+def contains(keys: Tensor, wanted: Tensor) -> Tensor:
+    """Whether each wanted number is among the sorted keys, [K], [N] int64 -> [N] bool."""
+    if not len(keys):
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return keys[place] == wanted
+
+
+def _first_of_the_smallest(distances: Tensor, boundary: Tensor, k: int) -> Tensor:
+    below, equal = distances < boundary, distances == boundary
+    room = k - below.sum(dim=1, keepdim=True)
+    chosen = below | (equal & (equal.cumsum(dim=1) <= room))
+    return chosen.nonzero()[:, 1].view(-1, k)
