@@ -63,27 +63,64 @@ def metrics(
 
 def mser(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lam: float, queries_only: bool) -> np.ndarray:
     """Multi-Spectral Enhanced Ranking, node by node: [Vq, Q, D], [Vg, G, D] -> [Q, G]."""
-    nodes = np.concatenate([*query, *gallery]).astype(np.float64)
-    count, queries = len(nodes), query.shape[0] * query.shape[1]
-    dist = ((nodes[:, None] - nodes[None]) ** 2).sum(axis=2)
-    scaled = dist / dist.max(axis=1, keepdims=True)
-    allowed = range(queries if queries_only else count)
+    nodes = np.concatenate([*query, *gallery])
+    queries = query.shape[0] * query.shape[1]
+    dist = squared_distances(nodes)
+    order = nearest_first(dist, queries if queries_only else len(nodes))
+    near = [row[: k1 + 1] for row in order]
+    sets = [[j for j in near[i] if i in near[j]] for i in range(len(nodes))]
+    final = rerank(dist, order, sets, k2, lam, queries)
+    return final.reshape(len(query), query.shape[1], len(gallery), gallery.shape[1]).mean(axis=(0, 2))
 
-    def closest(i: int, k: int) -> list[int]:
-        return sorted(allowed, key=lambda j: (dist[i, j], j))[:k]
 
-    near = [closest(i, k1 + 1) for i in range(count)]
+def k_reciprocal(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lam: float) -> np.ndarray:
+    """k-reciprocal encoding with its expansion step, node by node: [Q, D], [G, D] -> [Q, G]."""
+    nodes = np.concatenate([query, gallery])
+    dist = squared_distances(nodes)
+    order = nearest_first(dist, len(nodes))
+
+    def mutual(i: int, k: int) -> set[int]:
+        return {j for j in order[i][: k + 1] if i in order[j][: k + 1]}
+
+    sets = []
+    for i in range(len(nodes)):
+        core, grown = mutual(i, k1), mutual(i, k1)
+        for j in core:
+            smaller = mutual(j, round(k1 / 2))
+            if len(smaller & core) > 2 / 3 * len(smaller):
+                grown |= smaller
+        sets.append(sorted(grown))
+    return rerank(dist, order, sets, k2, lam, len(query))
+
+
+def squared_distances(nodes: np.ndarray) -> np.ndarray:
+    """[N, D] -> [N, N] float64, row by row."""
+    nodes = nodes.astype(np.float64)
+    return np.array([((nodes - node) ** 2).sum(axis=1) for node in nodes])
+
+
+def nearest_first(dist: np.ndarray, candidates: int) -> list[list[int]]:
+    """The first `candidates` nodes for every node, the nearest first, ties in the order of their index."""
+    return [sorted(range(candidates), key=lambda j: (row[j], j)) for row in dist]
+
+
+def rerank(
+    dist: np.ndarray, order: list[list[int]], sets: list[list[int]], k2: int, lam: float, queries: int
+) -> np.ndarray:
+    """From the nodes' sets of neighbours to the final distances, [queries, nodes - queries]."""
+    count = len(dist)
+    largest = dist.max(axis=1, keepdims=True)
+    scaled = np.divide(dist, largest, out=np.zeros_like(dist), where=largest > 0)
     weights = np.zeros((count, count))
-    for i in range(count):
-        mutual = [j for j in near[i] if i in near[j]]
-        weights[i, mutual] = np.exp(-scaled[i, mutual])
-        if mutual:
+    for i, members in enumerate(sets):
+        weights[i, members] = np.exp(-scaled[i, members])
+        if members:
             weights[i] /= weights[i].sum()
     if k2 > 1:
-        weights = np.array([weights[closest(i, k2)].mean(axis=0) for i in range(count)])
+        weights = np.array([weights[row[:k2]].mean(axis=0) for row in order])
     final = np.empty((queries, count - queries))
     for i in range(queries):
         for j in range(queries, count):
             shared = np.minimum(weights[i], weights[j]).sum()
             final[i, j - queries] = (1 - lam) * (1 - shared / (2 - shared)) + lam * scaled[i, j]
-    return final.reshape(len(query), query.shape[1], len(gallery), gallery.shape[1]).mean(axis=(0, 2))
+    return final

@@ -38,6 +38,11 @@ def blocks(rows: int, columns: int, memory_gb: float, share: float = BLOCK_SHARE
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
+def tile_side(memory_gb: float) -> int:
+    """Columns for which `blocks` gives as many rows."""
+    return max(1, int((BLOCK_SHARE * memory_gb * 2**30 / 4) ** 0.5))
+
+
 def may_keep(entries: int, memory_gb: float) -> bool:
     """Whether so many float32 numbers may be held during the whole ranking."""
     return 4 * entries <= KEPT_SHARE * memory_gb * 2**30

@@ -46,7 +46,7 @@ def _rank(
 ) -> Iterator[tuple[slice, Tensor]]:
     k1, k2, lam = parameters
     nodes = torch.cat([query[0], gallery[0]])
-    near = neighbours(nodes, nodes, max(k1 + 1, k2), memory_gb)
+    near = neighbours(nodes, max(k1 + 1, k2), memory_gb)
     weights = weights_of(expanded_pairs(nodes, near, k1, memory_gb), near.farthest)
     expansion = split(expansion_sources(near, k2), query.shape[1], 1)
     cross, farthest = CrossDistances(query[0], gallery, memory_gb), near.farthest[: query.shape[1]]

@@ -52,7 +52,7 @@ def mser_ranking(query: Tensor, gallery: Tensor, parameters: MserDefaults, memor
 def _among_queries(query: Tensor, gallery: Tensor, parameters: MserDefaults, memory_gb: float) -> Ranking:
     k1, k2, lam, _ = parameters
     queries = query.flatten(0, 1)
-    own = neighbours(queries, queries, max(k1 + 1, k2), memory_gb)
+    own = neighbours(queries, max(k1 + 1, k2), memory_gb)
     pairs = reciprocal_pairs(own, k1 + 1)
     cross = CrossDistances(queries, gallery, memory_gb)
     expanded, near = expansion_sources(own, k2), cross.survey(k2)
@@ -74,7 +74,7 @@ def _among_all(
     k1, k2, lam, _ = parameters
     queries, gallery = query.flatten(0, 1), take(gallery, columns, 1)
     nodes = torch.cat([queries, gallery.flatten(0, 1)])
-    near = neighbours(nodes, nodes, max(k1 + 1, k2), memory_gb)
+    near = neighbours(nodes, max(k1 + 1, k2), memory_gb)
     weights = weights_of(reciprocal_pairs(near, k1 + 1), near.farthest)
     expansion = split(expansion_sources(near, k2), len(queries), len(gallery))
     cross, farthest = CrossDistances(queries, gallery, memory_gb), near.farthest[: len(queries)]

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.retrieval.distances import blocks, squared_distances
+from engine.retrieval.distances import blocks, squared_distances, tile_side
 
 
 class Neighbours(NamedTuple):
-    """The k nearest candidates of R rows, the nearest first, and how far the farthest candidate is."""
+    """The k nearest candidates of R nodes, the nearest first, and how far the farthest candidate is."""
 
     columns: Tensor  # [R, k] int64
     distances: Tensor  # [R, k] float, squared Euclidean
@@ -26,13 +26,32 @@ class Pairs(NamedTuple):
     distances: Tensor  # [E] float, squared Euclidean
 
 
-def neighbours(rows: Tensor, candidates: Tensor, k: int, memory_gb: float) -> Neighbours:
-    """The min(k, C) nearest candidates of each row, [R, D], [C, D] float; holds no [R, C] matrix."""
-    parts = []
-    for part in blocks(len(rows), len(candidates), memory_gb):
-        distances = squared_distances(rows[part], candidates)
-        parts.append(Neighbours(*nearest(distances, k), distances.amax(dim=1)))
-    return Neighbours(*map(torch.cat, zip(*parts)))
+def neighbours(nodes: Tensor, k: int, memory_gb: float) -> Neighbours:
+    """The min(k, N) nearest nodes of every node, itself included, [N, D] float; never holds the [N, N] distances.
+
+    The matrix is symmetric: each tile of it serves its rows and, turned, its columns.
+    """
+    parts = list(blocks(len(nodes), tile_side(memory_gb), memory_gb))
+    found: list[Neighbours | None] = [None] * len(parts)
+    for i, rows in enumerate(parts):
+        for j in range(i, len(parts)):
+            tile = squared_distances(nodes[rows], nodes[parts[j]])
+            found[i] = _merge(found[i], tile, parts[j].start, k)
+            if i != j:
+                found[j] = _merge(found[j], tile.T.contiguous(), rows.start, k)
+    return Neighbours(*map(torch.cat, zip(*found)))
+
+
+def _merge(found: Neighbours | None, distances: Tensor, start: int, k: int) -> Neighbours:
+    """The nearest of those found and of the nodes `start`, `start` + 1, ..., which come after them."""
+    columns, values = nearest(distances, k)
+    tile = Neighbours(columns + start, values, distances.amax(dim=1))
+    if found is None:
+        return tile
+    columns, values = (torch.cat(pair, dim=1) for pair in list(zip(found, tile))[:2])
+    values, order = values.sort(dim=1, stable=True)
+    farthest = torch.maximum(found.farthest, tile.farthest)
+    return Neighbours(columns.gather(1, order)[:, :k], values[:, :k], farthest)
 
 
 def nearest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.retrieval.distances import blocks, cosine_distances, may_keep, take, take_columns
+from engine.retrieval.distances import RESULT_SHARE, blocks, cosine_distances, may_keep, take, take_columns
 from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_ranking
 from engine.retrieval.metrics import Scores, chance_rank1, query_scores, summary
 from engine.retrieval.mser import mser_ranking
@@ -38,7 +38,7 @@ def cosine_ranking(query: Tensor, gallery: Tensor, memory_gb: float) -> Ranking:
 
     def ranking(columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
         chosen = take(gallery, columns, 0) if kept is None else None
-        for part in blocks(len(query), len(columns), memory_gb):
+        for part in blocks(len(query), len(columns), memory_gb, RESULT_SHARE):
             yield part, cosine_distances(query[part], chosen) if kept is None else take_columns(kept[part], columns)
 
     return ranking

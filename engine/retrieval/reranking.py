@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from engine.retrieval import kernels
 from engine.retrieval.distances import RESULT_SHARE, blocks, may_keep, squared_distances, take
 from engine.retrieval.neighbours import Neighbours, Pairs, nearest
 from engine.retrieval.sparse import Rows, blend, jaccard_distances, mean_rows
@@ -115,7 +116,9 @@ def final_distances(
     """
     encoded = mean_rows(weights, expansion.queries, memory_gb)
     count = len(farthest) // spectra
-    for part in blocks(count, spectra * len(columns), memory_gb, RESULT_SHARE):
+    # Tensor operations hold a number for each spectrum of a gallery picture, the kernels their mean only.
+    width = spectra * len(columns) * (1 if kernels.on_cpu(farthest) else 2 * len(expansion.gallery))
+    for part in blocks(count, width, memory_gb, RESULT_SHARE):
         queries = torch.arange(part.start, part.stop, device=farthest.device)
         rows = (torch.arange(spectra, device=farthest.device)[:, None] * count + queries).flatten()
         distances = jaccard_distances(encoded, rows, weights, expansion.gallery, memory_gb)
