@@ -191,6 +191,11 @@ def trials(
 def counts(train: Sequence[Record], num_ids: int, test: Split) -> dict[str, int]:
     """The numbers that PUBLISHED gives for the whole data set."""
     visible = sum(record.modality == Modality.VISIBLE for record in train)
-    single_shot = next(setting for setting in test.settings if setting.protocol == "sysu/all/1-shot")
-    values = (num_ids, visible, len(train) - visible, len(test.infrared), len(single_shot.trials[0].gallery))
-    return dict(zip(PUBLISHED, values))
+    learned = dict(zip(PUBLISHED, (num_ids, visible, len(train) - visible)))
+    return {**learned, **evaluation_counts(len(test.infrared), test.settings)}
+
+
+def evaluation_counts(num_queries: int, settings: Sequence[Setting]) -> dict[str, int]:
+    """Those of them that belong to the test split."""
+    single_shot = next(setting for setting in settings if setting.protocol == "sysu/all/1-shot")
+    return {"queries": num_queries, "single-shot all-search gallery images": len(single_shot.trials[0].gallery)}

@@ -6,23 +6,27 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import main
 from configs.defaults import KEYS
+from data import sysu
 from tests.conftest import TINY
-from tools import document_keys, summarize
+from tools import document_keys, evaluate, summarize
+from utils.results import read_rows
 
 HOME = Path(main.__file__).parent
 README = (HOME / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
 # Run by .ci/run, from a clean clone.
 IN_CI = {"make demo", "make test"}
+RUN_HERE = ("python main.py ", "python -m tools.summarize ", "python -m tools.evaluate ")
 
 
 def test_every_command_is_known():
     assert IN_CI <= set(COMMANDS)
-    assert all(line in IN_CI or line.startswith(("python main.py ", "python -m tools.summarize ")) for line in COMMANDS)
+    assert all(line in IN_CI or line.startswith(RUN_HERE) for line in COMMANDS)
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("python main.py ")])
@@ -46,6 +50,24 @@ def test_summarize_command(finished, capsys):
 def test_newest_run_is_found(finished, capsys):
     summarize.main([str(finished.parent.parent), "--newest"])
     assert f"run folder: {finished}" in capsys.readouterr().out
+
+
+def test_evaluate_command(sysu_root, tmp_path, monkeypatch, capsys):
+    """With the file that the example of the format's page writes."""
+    monkeypatch.chdir(tmp_path)
+    test = sysu.load(str(sysu_root)).test
+    draw = np.random.default_rng(0).normal
+    given = {f"{side}_paths": [r.path for r in getattr(test, side)] for side in ("visible", "infrared")}
+    given |= {spectrum: draw(size=(len(test.visible), 8)) for spectrum in ("original", "red", "green", "blue")}
+    (example,) = re.findall(r"```python\n(.*?)```", (HOME / "docs" / "features_format.md").read_text(), flags=re.S)
+    exec(example, {**given, "infrared": draw(size=(len(test.infrared), 8))})
+    (line,) = [line for line in COMMANDS if line.startswith("python -m tools.evaluate ")]
+    evaluate.main(shlex.split(line.replace("/data/SYSU-MM01", str(sysu_root)))[3:])
+    rows = read_rows(tmp_path / "rows.jsonl")
+    assert [row.ranking for row in rows] == ["cosine", "mser"] * 4
+    printed = capsys.readouterr().out
+    assert re.search(r"sysu/all/1-shot +\| +\d+\.\d\d ", printed)
+    assert re.search(r"\nmser: \d+\.\d\d s\npeak memory: \d+\.\d\d GB\n", printed)
 
 
 @pytest.mark.parametrize(

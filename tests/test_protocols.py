@@ -5,10 +5,15 @@ import pytest
 import torch
 
 from data import regdb, sysu
+from engine.retrieval.distances import cosine_distances
+from engine.retrieval.k_reciprocal import k_reciprocal_distance
+from engine.retrieval.metrics import ranking_metrics
+from engine.retrieval.mser import mser_distance
 from engine.retrieval.protocols import evaluate_settings, rankers
 from tests.conftest import golden
-from utils.types import Features, Modality, Record, Setting, Trial
+from utils.types import Features, Modality, MserDefaults, Record, Setting, Trial
 
+MSER = MserDefaults(4, 3, 0.3, True)
 METRICS = ("r1", "r5", "r10", "r20", "mAP", "mINP")
 
 
@@ -114,3 +119,68 @@ def test_evaluation_changes_nothing_and_does_not_depend_on_its_order(sysu_case):
     assert forwards == backwards[::-1]
     for modality, parts in before.items():
         assert all(torch.equal(now, then) for now, then in zip(data[modality], parts))
+
+
+def drawn(seed: int) -> dict[Modality, Features]:
+    """9 infrared and 14 visible pictures of four identities; visible ones in four spectra."""
+    rng = np.random.default_rng(seed)
+    data = {}
+    for modality, spectra, count in ((Modality.VISIBLE, 4, 14), (Modality.INFRARED, 1, 9)):
+        embeddings = [rng.normal(size=(count, 6)) for _ in range(spectra)]
+        pids, cameras = rng.integers(1, 5, count), rng.integers(1, 3, count)
+        data[modality] = features(embeddings, pids, cameras)
+    return data
+
+
+def by_hand(data, setting: Setting, ranking: str) -> dict[str, float]:
+    """Each trial from the normalised embeddings on, by the public functions, then the mean."""
+    visible_first = setting.query_modality == Modality.VISIBLE
+    sides = [data[Modality.VISIBLE], data[Modality.INFRARED]][:: 1 if visible_first else -1]
+    results = []
+    for trial in setting.trials:
+        query, gallery = (
+            Features(
+                torch.nn.functional.normalize(side.embeddings, dim=2)[:, rows], side.pids[rows], side.cameras[rows]
+            )
+            for side, rows in zip(sides, trial)
+        )
+        if ranking == "cosine":
+            distances = cosine_distances(query.embeddings[0], gallery.embeddings[0])
+        elif ranking == "mser":
+            distances = mser_distance(query.embeddings, gallery.embeddings, *MSER)
+        else:
+            distances = k_reciprocal_distance(query.embeddings[0], gallery.embeddings[0])
+        excluded = sysu.excluded(query.pids, query.cameras, gallery.pids, gallery.cameras)
+        results.append(ranking_metrics(distances, query.pids, gallery.pids, excluded))
+    return {name: float(np.mean([result[name] for result in results])) for name in METRICS}
+
+
+@pytest.mark.parametrize("memory_gb", [1.0, 1e-7])
+@pytest.mark.parametrize("ranking", ["cosine", "mser", "k_reciprocal"])
+def test_what_trials_share_does_not_change_them(ranking, memory_gb):
+    data = drawn(0)
+    queries, fewer, gallery = np.arange(9), np.array([1, 4, 6, 8]), np.arange(14)
+    settings = [
+        Setting("a", Modality.INFRARED, [Trial(queries, gallery[:6]), Trial(queries, gallery[3:])]),
+        Setting(
+            "b", Modality.INFRARED, [Trial(queries, gallery), Trial(fewer, gallery[::-2].copy()), Trial(fewer, gallery)]
+        ),
+        Setting("c", Modality.VISIBLE, [Trial(gallery, queries), Trial(gallery, fewer)]),
+    ]
+    found = evaluate_settings(data, settings, sysu.excluded, rankers(MSER)[ranking], memory_gb)
+    assert list(found) == ["a", "b", "c"]
+    for setting in settings:
+        assert found[setting.protocol] == pytest.approx(by_hand(data, setting, ranking), abs=1e-9)
+
+
+def test_distances_are_computed_once_for_trials_with_the_same_queries():
+    prepared = []
+
+    def ranker(query, gallery, memory_gb):
+        prepared.append(query.shape[1])
+        return lambda columns: [(slice(0, query.shape[1]), torch.zeros(query.shape[1], len(columns)))]
+
+    trials = [Trial(np.arange(9), np.arange(start, 14)) for start in range(5)] + [Trial(np.arange(3), np.arange(14))]
+    settings = [Setting(name, Modality.INFRARED, trials) for name in "ab"]
+    evaluate_settings(drawn(1), settings, sysu.excluded, ranker, 1.0)
+    assert prepared == [9, 3]

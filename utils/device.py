@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from utils.errors import UserError
@@ -24,3 +26,21 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"--gpu {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
     torch.cuda.set_device(int(name))  # what asks for "the current GPU" should mean this one
     return torch.device("cuda", int(name))
+
+
+def named_device(name: str | None) -> torch.device:
+    """The device that `--device` means: "cpu", "cuda" or "cuda:N"; None: the first GPU, or the CPU where there is none.
+
+    Raises UserError for another name and for a GPU that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = re.fullmatch("cpu|cuda(?::([0-9]+))?", ("cuda" if count else "cpu") if name is None else name)
+    if not found:
+        raise UserError(f"--device {name}: give cpu, cuda or cuda:N")
+    if found[0] == "cpu":
+        return torch.device("cpu")
+    number = int(found[1] or 0)
+    if number >= count:
+        raise UserError(f"--device {name}: there are {count or 'no'} GPUs" + (", numbered from 0" if count else ""))
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

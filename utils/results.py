@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 from utils.files import write_text
@@ -13,13 +15,13 @@ from utils.types import ResultRow
 SHOWN = ("r1", "r5", "r10", "r20", "mAP", "mINP")
 
 
-def write_rows(path: Path, rows: Iterable[ResultRow]) -> None:
-    """Replace results.jsonl: one JSON object per row."""
-    write_text(path, "".join(json.dumps(row._asdict()) + "\n" for row in rows))
+def write_rows(path: Path, rows: Iterable[ResultRow], notes: Iterable[Mapping[str, Any]] = repeat({})) -> None:
+    """Replace results.jsonl: one JSON object per row. notes: what a row's object says beside it."""
+    write_text(path, "".join(json.dumps({**row._asdict(), **note}) + "\n" for row, note in zip(rows, notes)))
 
 
 def read_rows(path: Path) -> list[ResultRow]:
-    """The rows of a results.jsonl; UserError naming the first line that is none."""
+    """The rows of a results.jsonl, whatever else its lines say; UserError naming the first line that is no row."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -27,8 +29,9 @@ def read_rows(path: Path) -> list[ResultRow]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(ResultRow(**json.loads(line)))
-        except (ValueError, TypeError):
+            entry = json.loads(line)
+            rows.append(ResultRow(**{name: entry[name] for name in ResultRow._fields}))
+        except (ValueError, TypeError, KeyError):
             raise UserError(f"{path}: line {number} is not a result row") from None
     return rows
 

@@ -107,7 +107,7 @@ class Stage(NamedTuple):
     """Which model is evaluated, as a row of results names it."""
 
     name: str  # "initial" | "train" | "test"
-    epoch: int  # of the evaluated model; 0 = untrained
+    epoch: int | None  # of the evaluated model; 0 = untrained; None: not known
     selected_on: str | None = None  # "test" | "val" | "last"; None: not a selected model, or not known
 
 
@@ -115,11 +115,11 @@ class ResultRow(NamedTuple):
     """One protocol setting under one ranking; metrics in percent. A line of results.jsonl."""
 
     stage: str  # "initial" | "train" | "test"
-    epoch: int  # of the evaluated model; 0 = untrained
+    epoch: int | None  # of the evaluated model; 0 = untrained; None: not known
     protocol: str
-    split: int | None  # RegDB's trial
+    split: int | None  # RegDB's trial; None where the data set has one, or not known
     selected_on: str | None  # "test" | "val" | "last"; None: not a selected model, or not known
-    ranking: str  # "cosine" | "mser"
+    ranking: str  # "cosine" | "mser" | "k_reciprocal"
     r1: float
     r5: float
     r10: float

@@ -74,7 +74,9 @@ def chance_rank1(query_pids: Array, gallery_pids: Array, excluded: Array) -> flo
 
 def _position(identities: Tensor, pids: Tensor) -> Tensor:
     """Where each pid stands among the sorted identities; -1 for a foreign one."""
-    place = torch.searchsorted(identities, pids.to(identities.dtype)).clamp(max=max(0, len(identities) - 1))
+    place = torch.searchsorted(identities, pids.to(identities.dtype).contiguous()).clamp(
+        max=max(0, len(identities) - 1)
+    )
     known = identities[place] == pids if len(identities) else torch.zeros_like(place, dtype=torch.bool)
     return torch.where(known, place, -1)
 

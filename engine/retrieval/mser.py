@@ -16,6 +16,7 @@ from engine.retrieval.reranking import (
     expansion_sources,
     final_distances,
     split,
+    survey,
     weights_of,
 )
 from utils.types import MserDefaults
@@ -54,8 +55,8 @@ def _among_queries(query: Tensor, gallery: Tensor, parameters: MserDefaults, mem
     queries = query.flatten(0, 1)
     own = neighbours(queries, max(k1 + 1, k2), memory_gb)
     pairs = reciprocal_pairs(own, k1 + 1)
-    cross = CrossDistances(queries, gallery, memory_gb)
-    expanded, near = expansion_sources(own, k2), cross.survey(k2)
+    cross, near = survey(queries, gallery, k2, memory_gb)
+    expanded = expansion_sources(own, k2)
     # Without expansion a picture's row of V' is its row of V, and a gallery picture, being nobody's neighbour, has none.
     near = near if k2 > 1 else near[..., :0]
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,12 +58,12 @@ def evaluate_settings(
     """
     results: dict[tuple[str, int], dict[str, float]] = {}
     for group in _groups(settings).values():
-        setting, _, trial = group[0]
-        query, gallery = _sides(features, setting)
-        query = _take(query, trial.query)
-        ranking = ranker(*(F.normalize(side.embeddings, dim=2) for side in (query, gallery)), memory_gb)
+        setting, _, first = group[0]
+        used = np.unique(np.concatenate([trial.gallery for _, _, trial in group]))
+        query, gallery = (_units(side, rows) for side, rows in zip(_sides(features, setting), (first.query, used)))
+        ranking = ranker(query.embeddings, gallery.embeddings, memory_gb)
         for setting, number, trial in group:
-            columns = torch.as_tensor(trial.gallery, device=gallery.pids.device)
+            columns = torch.as_tensor(np.searchsorted(used, trial.gallery), device=gallery.pids.device)
             results[setting.protocol, number] = summary(_scores(ranking, query, gallery, columns, excluded))
     return {
         setting.protocol: _mean([results[setting.protocol, number] for number in range(len(setting.trials))])
@@ -106,9 +107,18 @@ def _sides(features: Mapping[Modality, Features], setting: Setting) -> tuple[Fea
     return features[setting.query_modality], features[other]
 
 
-def _take(features: Features, rows) -> Features:
+def _take(features: Features, rows: np.ndarray) -> Features:
     rows = torch.as_tensor(rows, device=features.embeddings.device)
     return Features(take(features.embeddings, rows, 1), features.pids[rows], features.cameras[rows])
+
+
+def _units(features: Features, rows: np.ndarray) -> Features:
+    """The chosen rows with normalised embeddings, spectrum by spectrum: a copy of all would be as large as the result."""
+    chosen = torch.as_tensor(rows, device=features.embeddings.device)
+    units = features.embeddings.new_empty(len(features.embeddings), len(chosen), features.embeddings.shape[2])
+    for spectrum, embeddings in zip(units, features.embeddings):
+        F.normalize(take(embeddings, chosen, 0), dim=1, out=spectrum)
+    return Features(units, features.pids[chosen], features.cameras[chosen])
 
 
 def _excluded(query: Features, gallery: Features, rule: Exclusion) -> Tensor:

@@ -17,33 +17,17 @@ from engine.retrieval.sparse import Rows, blend, jaccard_distances, mean_rows
 Ranking = Callable[[Tensor], Iterator[tuple[slice, Tensor]]]
 
 
-class CrossDistances:
-    """Squared distances of C queries to N gallery pictures in V spectra, of which only sums over the spectra are needed.
+class CrossDistances(NamedTuple):
+    """Squared distances of C queries to N gallery pictures in V spectra, reduced over the spectra.
 
-    queries [C, D], gallery [V, N, D], normalised. Kept where they fit into the memory, else computed when asked for.
+    Kept where `survey` found that they fit into the memory, else computed when asked for.
     """
 
-    def __init__(self, queries: Tensor, gallery: Tensor, memory_gb: float):
-        self.queries, self.gallery, self.memory_gb = queries, gallery, memory_gb
-        self.means: Tensor | None = None  # [C, N]
-        self.maxima: Tensor | None = None  # [N, C]
-
-    def survey(self, k: int) -> Tensor:
-        """The min(k, C) nearest queries of every gallery picture and spectrum, [V, N, k]; keeps what fits."""
-        spectra, pictures, _ = self.gallery.shape
-        keep = may_keep(2 * len(self.queries) * pictures, self.memory_gb)
-        if keep:
-            self.means = self.queries.new_empty(len(self.queries), pictures)
-            self.maxima = self.queries.new_empty(pictures, len(self.queries))
-        found = []
-        for part in blocks(pictures, spectra * len(self.queries), self.memory_gb):
-            distances = squared_distances(self.gallery[:, part].flatten(0, 1), self.queries)
-            found.append(nearest(distances, k)[0].view(spectra, -1, min(k, len(self.queries))))
-            if keep:
-                each = distances.view(spectra, -1, len(self.queries))
-                self.means[:, part] = each.mean(dim=0).T
-                torch.amax(each, dim=0, out=self.maxima[part])
-        return torch.cat(found, dim=1)
+    queries: Tensor  # [C, D], normalised
+    gallery: Tensor  # [V, N, D], normalised
+    memory_gb: float
+    means: Tensor | None = None  # [C, N]
+    maxima: Tensor | None = None  # [N, C]
 
     def blend(self, jaccard: Tensor, rows: Tensor, columns: Tensor, farthest: Tensor, lam: float) -> Tensor:
         """(1 - lam) jaccard + lam mean distance / farthest, [b, G], of some queries to some gallery pictures; overwrites `jaccard`."""
@@ -67,6 +51,23 @@ class CrossDistances:
     def _of(self, queries: Tensor, columns: Tensor) -> Tensor:
         chosen = self.gallery[:, columns]
         return squared_distances(queries, chosen.flatten(0, 1)).view(len(queries), len(chosen), -1)
+
+
+def survey(queries: Tensor, gallery: Tensor, k: int, memory_gb: float) -> tuple[CrossDistances, Tensor]:
+    """Distances of queries [C, D] to gallery pictures [V, N, D], and the min(k, C) nearest queries of each, [V, N, k]."""
+    spectra, pictures, _ = gallery.shape
+    size, k = len(queries), min(k, len(queries))
+    means = maxima = None
+    if may_keep(2 * size * pictures, memory_gb):
+        means, maxima = queries.new_empty(size, pictures), queries.new_empty(pictures, size)
+    found = []
+    for part in blocks(pictures, spectra * size, memory_gb):
+        distances = squared_distances(gallery[:, part].flatten(0, 1), queries)
+        found.append(nearest(distances, k)[0].view(spectra, -1, k))
+        if means is not None:
+            each = distances.view(spectra, -1, size)
+            means[:, part], maxima[part] = each.mean(dim=0).T, each.amax(dim=0)
+    return CrossDistances(queries, gallery, memory_gb, means, maxima), torch.cat(found, dim=1)
 
 
 class Expansion(NamedTuple):

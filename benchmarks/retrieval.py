@@ -1,0 +1,255 @@
+"""How long ranking takes, and what it holds, beside the way it is usually written.
+
+python -m benchmarks.retrieval SPLIT --quick, where SPLIT holds rand_perm_cam.mat and test_id.mat of SYSU-MM01.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks import plain
+from benchmarks.features import SPREAD, Data, draw, regdb_like, sysu_like
+from data import regdb
+from engine.retrieval.metrics import ranking_metrics
+from engine.retrieval.mser import mser_distance
+from engine.retrieval.protocols import evaluate_settings, rankers
+from tests import slow
+from utils.cli import Parser, exit_code
+from utils.memory import peak_memory_gb
+from utils.types import Modality, Record, Setting, Trial
+
+Result = TypeVar("Result")
+REGDB_IDENTITIES = 206
+GROWTH = (5, 10, 20, 50)  # thousand gallery pictures, with a tenth as many queries
+PLAIN_GROWTH = 5
+LARGE = 100
+GAP = 1e-6  # between squared distances, below which float32 may take another neighbour
+
+
+class Cost(NamedTuple):
+    seconds: float
+    peak_gb: float | None
+    extrapolated: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {graphics()}")
+    print(
+        f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}; width {args.width}\n"
+    )
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    print(alone(check, args.split, args.width), end="\n\n")
+    print_protocols(args, devices)
+    print_growth(args, devices)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m benchmarks.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("split", type=Path, help="folder of rand_perm_cam.mat and test_id.mat (or .txt)")
+    parser.add_argument(
+        "--quick", action="store_true", help="time one plain trial of each setting, extrapolate the rest"
+    )
+    parser.add_argument("--no-plain", action="store_true", help="time the fast way only")
+    parser.add_argument(
+        "--large", action="store_true", help=f"also {LARGE},000 gallery pictures and a tenth of queries"
+    )
+    parser.add_argument("--width", type=int, default=2048, help="of the embeddings")
+    parser.add_argument("--identities", type=int, default=REGDB_IDENTITIES, help="of the RegDB-like part")
+    parser.add_argument("--growth", type=int, nargs="*", default=GROWTH, help="thousands of gallery pictures")
+    parser.add_argument("--runs", type=int, default=3, help="of which the median is printed")
+    return parser.parse_args(argv)
+
+
+def graphics() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+# ----------------------------------------------------------------------------------------------------------- agreement
+
+
+def check(split: Path, width: int) -> str:
+    """The fast way against the definition on a part, and against float64 on a whole trial."""
+    data = sysu_like(split, SPREAD["weak"], width)
+    query, gallery = sides(data, data.settings[0], slice(None, None, 60), slice(None, None, 150))
+    fast, exact = mser_distance(query, gallery, 10, 4, 0.3, True), slow.mser(query, gallery, 10, 4, 0.3, True)
+    labels = [data.features[m].pids[step] for m, step in ((1, slice(None, None, 60)), (0, slice(None, None, 150)))]
+    out = np.zeros(fast.shape, dtype=bool)
+    found, expected = ranking_metrics(fast, *labels, out), slow.metrics(fast.numpy(), *map(np.asarray, labels), out)
+    lines = [
+        f"a part, against tests/slow.py: MSER distances differ by {np.abs(fast.numpy() - exact).max():.1e}, "
+        f"metrics of the same distances by {max(abs(found[name] - expected[name]) for name in found):.1e}"
+    ]
+    for name, spread in SPREAD.items():
+        data = sysu_like(split, spread, width)
+        setting = data.settings[0]
+        query, gallery = sides(data, setting, setting.trials[0].query, setting.trials[0].gallery)
+        fast = mser_distance(query, gallery, *data.mser).numpy()
+        double = (query.astype(np.float64), gallery.astype(np.float64))
+        difference = np.abs(fast - plain.mser(*double, *data.mser))
+        close = boundaries(*double, *data.mser[:2])
+        lines.append(
+            f"{name}, one whole trial of {setting.protocol}, against float64: {close} of {query.shape[1] + 4 * gallery.shape[1]} "
+            f"pictures have a gap below {GAP:.0e} at k1 or k2; MSER distances differ by {difference.max():.1e} at most, "
+            f"{(difference > 1e-5).sum()} of {difference.size} by more than 1e-5"
+        )
+    return "\n".join(lines)
+
+
+def sides(data: Data, setting: Setting, query, gallery) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised embeddings of the chosen infrared queries and visible gallery pictures."""
+    chosen = ((data.features[Modality.INFRARED], query), (data.features[Modality.VISIBLE], gallery))
+    return tuple(F.normalize(features.embeddings[:, rows], dim=2).numpy() for features, rows in chosen)
+
+
+def boundaries(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int) -> int:
+    """Pictures whose last neighbour at k1 + 1 or k2, among the queries, is no nearer than the next one by GAP."""
+    near = np.sort(plain.squared(np.concatenate([*query, *gallery]), query[0]), axis=1)
+
+    def unsure(rows: np.ndarray, k: int) -> np.ndarray:
+        return rows[:, k] - rows[:, k - 1] < GAP if k < rows.shape[1] else np.zeros(len(rows), dtype=bool)
+
+    expanded, own = unsure(near, k2), unsure(near[: query.shape[1]], k1 + 1)
+    return int(expanded[len(own) :].sum() + (expanded[: len(own)] | own).sum())
+
+
+# --------------------------------------------------------------------------------------------------------------- costs
+
+
+def print_protocols(args: argparse.Namespace, devices: Iterable[str]) -> None:
+    print("| features | protocol | ranking | plain s | plain GB | " + columns(devices))
+    print("|---|---|---|---|---|" + "---|---|---|" * len(devices))
+    for name, spread in SPREAD.items():
+        for make, protocols in (
+            (partial(sysu_like, args.split, spread, args.width), [f"sysu/{m}/{s}-shot" for m in ("all", "indoor") for s in (1, 10)]),
+            (partial(regdb_like, args.identities, spread, args.width), ["regdb/i2v", "regdb/v2i"]),
+        ):  # fmt: skip
+            for ranking in ("cosine", "mser"):
+                total = Cost(0, None)
+                for protocol in protocols:
+                    slowly = None if args.no_plain else alone(plain_cost, make, ranking, protocol, args.quick)
+                    total = total._replace(seconds=total.seconds + (slowly.seconds if slowly else 0))
+                    fast = [alone(fast_cost, make, ranking, [protocol], device, args.runs) for device in devices]
+                    print_row([name, protocol, ranking], slowly, fast)
+                if len(protocols) > 2:
+                    total = None if args.no_plain else total._replace(extrapolated=args.quick)
+                    fast = [alone(fast_cost, make, ranking, protocols, device, args.runs) for device in devices]
+                    print_row([name, f"{len(protocols)} settings at once", ranking], total, fast)
+    print()
+
+
+def print_growth(args: argparse.Namespace, devices: Iterable[str]) -> None:
+    print("| gallery | queries | ranking | plain s | plain GB | " + columns(devices))
+    print("|---|---|---|---|---|" + "---|---|---|" * len(devices))
+    for thousands in (*args.growth, *([LARGE] if args.large else [])):
+        make = partial(one_trial, 1000 * thousands, 100 * thousands, args.width)
+        for ranking in ("cosine", "k_reciprocal"):
+            feasible = thousands <= PLAIN_GROWTH and ranking == "cosine" and not args.no_plain
+            slowly = alone(plain_cost, make, ranking, "growth", True) if feasible else None
+            runs = args.runs if thousands < LARGE else 1
+            fast = [alone(fast_cost, make, ranking, ["growth"], device, runs) for device in devices]
+            print_row([f"{1000 * thousands:,}", f"{100 * thousands:,}", ranking], slowly, fast)
+
+
+def one_trial(gallery: int, queries: int, width: int) -> Data:
+    """One trial of the given size, ten infrared pictures of each identity, the original spectrum only."""
+    visible, infrared = (
+        [Record("", number % (queries // 10), camera, modality) for number in range(count)]
+        for count, camera, modality in ((gallery, 1, Modality.VISIBLE), (queries, 2, Modality.INFRARED))
+    )
+    features = draw(visible, infrared, SPREAD["clean"], width, spectra=1)
+    setting = Setting("growth", Modality.INFRARED, [Trial(np.arange(queries), np.arange(gallery))])
+    return Data(features, [setting], regdb.excluded, regdb.MSER)
+
+
+def fast_cost(make: Callable[[], Data], ranking: str, protocols: Sequence[str], device: str, runs: int) -> Cost:
+    """Median seconds of our evaluation, and the process's peak memory."""
+    rank(regdb_like(3, 1.0, 16), ranking, ["regdb/i2v", "regdb/v2i"], device)  # compiles
+    data = make()
+    on_device = {modality: type(f)(*(part.to(device) for part in f)) for modality, f in data.features.items()}
+    data = data._replace(features=on_device)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        rank(data, ranking, protocols, device)
+        times.append(time.perf_counter() - start)
+    return Cost(statistics.median(times), peak_memory_gb(torch.device(device)))
+
+
+def rank(data: Data, ranking: str, protocols: Sequence[str], device: str) -> None:
+    features = {modality: type(f)(*(part.to(device) for part in f)) for modality, f in data.features.items()}
+    settings = [setting for setting in data.settings if setting.protocol in protocols]
+    evaluate_settings(features, settings, data.excluded, rankers(data.mser)[ranking], 1.0)
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def plain_cost(make: Callable[[], Data], ranking: str, protocol: str, quick: bool) -> Cost:
+    """Seconds of the plain way, on the CPU; quick: of one trial, times the number of trials."""
+    data = make()
+    setting = next(setting for setting in data.settings if setting.protocol == protocol)
+    trials = setting.trials[:1] if quick else setting.trials
+    start = time.perf_counter()
+    for trial in trials:
+        plain_trial(data, ranking, setting, trial)
+    seconds = time.perf_counter() - start
+    factor = len(setting.trials) / len(trials)
+    return Cost(seconds * factor, peak_memory_gb(torch.device("cpu")), extrapolated=factor > 1)
+
+
+def plain_trial(data: Data, ranking: str, setting: Setting, trial: Trial) -> dict[str, float]:
+    first, second = setting.query_modality, Modality(1 - setting.query_modality)
+    parts = ((data.features[first], trial.query), (data.features[second], trial.gallery))
+    query, gallery = (F.normalize(features.embeddings[:, rows], dim=2).numpy() for features, rows in parts)
+    labels = [part[rows] for features, rows in parts for part in features[1:]]
+    dist = plain.cosine(query, gallery) if ranking == "cosine" else plain.mser(query, gallery, *data.mser)
+    return plain.metrics(dist, labels[0].numpy(), labels[2].numpy(), data.excluded(*labels).numpy())
+
+
+def alone(work: Callable[..., Result], *arguments) -> Result:
+    """work(*arguments) in a process of its own, so that its peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+# --------------------------------------------------------------------------------------------------------------- table
+
+
+def columns(devices: Iterable[str]) -> str:
+    return " | ".join(f"{device} s | {device} GB | ratio" for device in devices) + " |"
+
+
+def print_row(labels: Sequence[str], slowly: Cost | None, fast: Iterable[Cost]) -> None:
+    cells = [*labels, *(("-", "-") if slowly is None else (seconds(slowly), memory(slowly)))]
+    for cost in fast:
+        ratio = "-" if slowly is None else f"{slowly.seconds / cost.seconds:.0f}"
+        cells += [seconds(cost), memory(cost), ratio]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def seconds(cost: Cost) -> str:
+    return f"{'~' if cost.extrapolated else ''}{cost.seconds:.3g}"
+
+
+def memory(cost: Cost) -> str:
+    return "-" if cost.peak_gb is None else f"{cost.peak_gb:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))
