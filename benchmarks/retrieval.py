@@ -33,10 +33,10 @@ from utils.memory import peak_memory_gb
 from utils.types import Modality, Record, Setting, Trial
 
 Result = TypeVar("Result")
+PARTS = ("agreement", "protocols", "growth")
 REGDB_IDENTITIES = 206
 GROWTH = (5, 10, 20, 50)  # thousand gallery pictures, with a tenth as many queries
 PLAIN_GROWTH = 5
-LARGE = 100
 GAP = 1e-6  # between squared distances, below which float32 may take another neighbour
 
 
@@ -53,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}; width {args.width}\n"
     )
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    print(alone(check, args.split, args.width), end="\n\n")
-    print_protocols(args, devices)
-    print_growth(args, devices)
+    if "agreement" in args.parts:
+        print(alone(check, args.split, args.width), end="\n\n", flush=True)
+    if "protocols" in args.parts:
+        print_protocols(args, devices)
+    if "growth" in args.parts:
+        print_growth(args, devices)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -63,13 +66,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("split", type=Path, help="folder of rand_perm_cam.mat and test_id.mat (or .txt)")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="of this benchmark (default: all)")
     parser.add_argument(
         "--quick", action="store_true", help="time one plain trial of each setting, extrapolate the rest"
     )
     parser.add_argument("--no-plain", action="store_true", help="time the fast way only")
-    parser.add_argument(
-        "--large", action="store_true", help=f"also {LARGE},000 gallery pictures and a tenth of queries"
-    )
     parser.add_argument("--width", type=int, default=2048, help="of the embeddings")
     parser.add_argument("--identities", type=int, default=REGDB_IDENTITIES, help="of the RegDB-like part")
     parser.add_argument("--growth", type=int, nargs="*", default=GROWTH, help="thousands of gallery pictures")
@@ -157,13 +158,12 @@ def print_protocols(args: argparse.Namespace, devices: Iterable[str]) -> None:
 def print_growth(args: argparse.Namespace, devices: Iterable[str]) -> None:
     print("| gallery | queries | ranking | plain s | plain GB | " + columns(devices))
     print("|---|---|---|---|---|" + "---|---|---|" * len(devices))
-    for thousands in (*args.growth, *([LARGE] if args.large else [])):
+    for thousands in args.growth:
         make = partial(one_trial, 1000 * thousands, 100 * thousands, args.width)
         for ranking in ("cosine", "k_reciprocal"):
             feasible = thousands <= PLAIN_GROWTH and ranking == "cosine" and not args.no_plain
             slowly = alone(plain_cost, make, ranking, "growth", True) if feasible else None
-            runs = args.runs if thousands < LARGE else 1
-            fast = [alone(fast_cost, make, ranking, ["growth"], device, runs) for device in devices]
+            fast = [alone(fast_cost, make, ranking, ["growth"], device, args.runs) for device in devices]
             print_row([f"{1000 * thousands:,}", f"{100 * thousands:,}", ranking], slowly, fast)
 
 
