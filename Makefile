@@ -20,7 +20,7 @@ endif
 demo: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
 	$(PY) main.py --cfg configs/Demo.yml --gpu cpu --desc demo \
-		data_root $(DEMO_ROOT) output_dir $(DEMO)/ckptlog $(DEMO_KEYS)
+		data_root $(DEMO_ROOT) output_dir $(DEMO)/ckptlog cache_dir $(DEMO)/cache $(DEMO_KEYS)
 	$(PY) -m tools.summarize --newest $(DEMO)/ckptlog
 
 test: install

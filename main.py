@@ -72,7 +72,7 @@ def run(argv: Sequence[str] | None) -> None:
         rows = test(model, tested_stage(checkpoint), rankings(cfg))
         write_rows(folder / RESULTS, rows)
     else:
-        loader, criterion = build_train_loader(cfg, benchmark, seed), build_criterion(cfg)
+        loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg)
         folder = open_folder(cfg, args.desc, resumed, record)
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
         rows = training.run(rankings(cfg))

@@ -47,6 +47,8 @@ def _single_keys(cfg: CfgNode) -> Iterator[str]:
             yield f"{name} = {cfg[name]}: must be finite"
     if cfg.mser_lambda is not None and not 0 <= cfg.mser_lambda <= 1:
         yield f"mser_lambda = {cfg.mser_lambda}: must lie in 0..1"
+    if not cfg.cache_dir:
+        yield "cache_dir is empty: name a folder"
     if not 1 <= cfg.trial <= 10:
         yield f"trial = {cfg.trial}: RegDB's splits are 1..10"
     if len(cfg.image_size) != 2 or min(cfg.image_size) < 32:

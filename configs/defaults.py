@@ -45,6 +45,8 @@ DATA = (
     Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED),
     Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER),
     Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most", HERE),
+    Key("cache", str, "disk", "where decoded pictures are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none")),
+    Key("cache_dir", str, "cache", "folder of the files of decoded pictures: one per data set, part of it and image size", HERE),
     Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),
     Key("p_size", int, 8, "identities in a training batch (P)", PAPER),
     Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER),
@@ -82,6 +84,8 @@ OBJECTIVE = (
     Key("num_epoch", int, 140, "epochs", PAPER),
     Key("lr_step", tuple, (80, 120), "epochs after which the learning rate is multiplied by 0.1", PAPER),
     Key("fp16", bool, True, "mixed precision; `amp_dtype` says which", RELEASED),
+    Key("compile", bool, False, "torch.compile the training step's forward pass; the first batches are slow, and a failure falls back with a warning", HERE),
+    Key("grad_checkpoint", bool, False, "keep only the inputs of the residual blocks and compute the rest again backwards: less memory, about a third slower", HERE),
     Key("amp_dtype", str, "auto", "auto: bf16 on GPUs that have it, fp16 with gradient scaling on others, none on a CPU | fp16 | bf16 | none", HERE, ("auto", "fp16", "bf16", "none")),
 )  # fmt: skip
 
@@ -89,6 +93,7 @@ EVALUATION = (
     Key("eval_initial", bool, True, "evaluate every setting before training", RELEASED),
     Key("start_eval", int, 0, "first epoch that may be evaluated", RELEASED),
     Key("eval_interval", int, 1, "epochs between evaluations; 0: never, and the last model is tested", RELEASED),
+    Key("eval_amp", bool, False, "embed test pictures in the mixed precision of training; docs/parity.md says what changes", HERE),
     Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
     Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER),

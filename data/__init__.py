@@ -14,12 +14,15 @@ from yacs.config import CfgNode
 
 from data import regdb, sysu
 from data.augment import COLOUR_PARTS, Recipe
-from data.images import PictureDataset, as_it_is
+from data.cache import MappedPixels, cached
+from data.images import PictureDataset, Pictures, as_it_is
 from data.listing import fingerprint
+from data.pixels import HeldPixels, open_pixels
+from data.prefetch import Prefetcher
 from data.samplers import NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
 from utils.errors import UserError, pick
 from utils.logging import logger
-from utils.types import Benchmark, Record
+from utils.types import Benchmark, Modality, Record, Split
 
 DATASETS = {"sysu": sysu, "regdb": regdb}
 
@@ -58,15 +61,46 @@ def describe(cfg: CfgNode, benchmark: Benchmark, chance: Mapping[str, float]) ->
     }
 
 
-def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int) -> DataLoader:
-    """Training batches; its `batch_sampler` is an EpochBatchSampler."""
+def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int, device: torch.device) -> Prefetcher:
+    """Training batches, their images on `device` where that is a GPU; its `batch_sampler` is an EpochBatchSampler."""
     sampler = build_batch_sampler(cfg, benchmark.train, seed)
-    return _loader(cfg, benchmark.train, batch_sampler=sampler, persistent=True)
+    return _loader(cfg, benchmark, _train_part(benchmark), device, batch_sampler=sampler, persistent=True)
 
 
-def build_test_loader(cfg: CfgNode, records: Sequence[Record]) -> DataLoader:
-    """All records in order, `batch_size` at a time."""
-    return _loader(cfg, records, batch_size=cfg.batch_size, shuffle=False)
+def build_test_loader(
+    cfg: CfgNode, benchmark: Benchmark, split: Split, modality: Modality, device: torch.device
+) -> Prefetcher:
+    """All pictures of one modality of the benchmark's test or validation split in order, `batch_size` at a time."""
+    part = _split_part("test" if split is benchmark.test else "val", modality)
+    return _loader(cfg, benchmark, part, device, batch_size=cfg.batch_size, shuffle=False)
+
+
+def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
+    """The lists of pictures that a run goes through, by the names that their caches have."""
+    found = {_train_part(benchmark): benchmark.train}
+    for name, split in (("test", benchmark.test), ("val", benchmark.validation)):
+        if split is not None:
+            found[_split_part(name, Modality.VISIBLE)] = split.visible
+            found[_split_part(name, Modality.INFRARED)] = split.infrared
+    return found
+
+
+def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPixels, str | None]:
+    """The cache file of one of the `parts`, and why it was written now, None where it was there (data.cache.cached)."""
+    path, pictures = build_cache_path(cfg, benchmark, part), build_pictures(cfg, benchmark, part)
+    return cached(path, pictures, _processes(cfg.num_workers))
+
+
+def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
+    """The pictures of one of the `parts`, in the configured size."""
+    return Pictures([record.path for record in parts(benchmark)[part]], cfg.image_size)
+
+
+def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
+    """Its name, such as regdb-3-test-visible-384x192.pixels, tells data set, split, part and size."""
+    trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
+    height, width = cfg.image_size
+    return Path(cfg.cache_dir).expanduser() / f"{benchmark.name}{trial}-{part}-{height}x{width}.pixels"
 
 
 def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> EpochBatchSampler:
@@ -106,15 +140,36 @@ def build_recipe(cfg: CfgNode) -> Recipe:
     )
 
 
-def _loader(cfg: CfgNode, records: Sequence[Record], persistent: bool = False, **batching) -> DataLoader:
-    workers = min(os.cpu_count() or 1, 8) if cfg.num_workers is None else cfg.num_workers
-    return DataLoader(
-        PictureDataset(records, cfg.image_size),
+def _train_part(benchmark: Benchmark) -> str:
+    """Without the held-out identities it is another list, with a cache of its own."""
+    return "train" if benchmark.validation is None else "train-without-val"
+
+
+def _split_part(split: str, modality: Modality) -> str:
+    return f"{split}-{modality.name.lower()}"
+
+
+def _loader(
+    cfg: CfgNode, benchmark: Benchmark, part: str, device: torch.device, persistent: bool = False, **batching
+) -> Prefetcher:
+    pictures, path = build_pictures(cfg, benchmark, part), build_cache_path(cfg, benchmark, part)
+    workers = _processes(cfg.num_workers)
+    pixels = open_pixels(pictures, cfg.cache, path, device, workers)
+    # Pixels that are on the GPU already are picked there by this process: no worker, no copy.
+    there = isinstance(pixels, HeldPixels) and pixels.tensor.is_cuda
+    workers = 0 if there else workers
+    loader = DataLoader(
+        PictureDataset(parts(benchmark)[part], pixels),
         num_workers=workers,
         collate_fn=as_it_is,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=device.type == "cuda" and not there,
         persistent_workers=persistent and workers > 0,
         # Its own generator: opening a loader must not move the global random state that a resumed run restores.
         generator=torch.Generator().manual_seed(0),
         **batching,
     )
+    return Prefetcher(loader, device)
+
+
+def _processes(given: int | None) -> int:
+    return min(os.cpu_count() or 1, 8) if given is None else given

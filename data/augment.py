@@ -1,7 +1,8 @@
 """From uint8 batches to normalised float ones, with per-picture randomness (docs/method.md, 1).
 
 All random numbers of a batch are one table, drawn on the CPU from an explicit generator; what follows is a function of
-the table and the pictures, so it gives the same on every device and needs no synchronisation.
+the table and the pictures, so it gives the same on every device and needs no synchronisation. On a CPU one compiled loop
+does what the tensor operations below do (data/kernels.py).
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data import kernels
 from data.vimc import box_mask, cross_channel_cutmix, shift_hue, spectrum_jitter, weighted_grayscale
 from utils.types import Modality
 
@@ -51,6 +54,8 @@ def augment(images: Tensor, modalities: Tensor, recipe: Recipe, generator: torch
     generator: of the CPU; a batch takes the same number of values from it whatever is switched on.
     """
     draws = Draws(len(images), generator)
+    if on_cpu(images):
+        return in_one_pass(images, modalities, recipe, draws)
     out = colour(images, modalities, recipe, draws)
     out = shift_window(out, recipe, draws)
     return erase(normalise(out), recipe, draws)
@@ -74,36 +79,64 @@ class Draws:
         return self.columns[name].squeeze(1)
 
 
-def colour(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """One of four colour parts, chosen uniformly, fires with p = 0.5 on each visible picture."""
+class Colours(NamedTuple):
+    """What the colour part of each of B pictures would be, whether it has one or not; on the CPU."""
+
+    turns: Tensor  # [B] float64, of the hue
+    weights: Tensor  # [B, 3] float64, of the channels in a grey picture
+    channels: Tensor  # [B, 2] int64, two different ones
+    keep: Tensor  # [B] float64, of the picture in a spectrum jitter
+    patches: Tensor  # [B, 4] int64, rectangles of a cutmix
+
+
+def draw_colours(recipe: Recipe, draws: Draws, height: int, width: int) -> Colours:
+    """The same whatever part is on."""
+    amounts = draws["amounts"]
+    first = (draws["channels"][:, 0] * 3).long()
+    other = (first + 1 + (draws["channels"][:, 1] * 2).long()) % 3
+    frame = (width, height) if recipe.cc_released else (height, width)
+    return Colours(
+        turns=(2 * amounts[:, 0] - 1) * HUE_TURN,
+        weights=amounts[:, :3] / amounts[:, :3].sum(dim=1, keepdim=True),
+        channels=torch.stack([first, other], dim=1),
+        keep=amounts[:, 3],
+        patches=draw_boxes(draws["cc_tries"], draws["cc_place"], *frame, CUTMIX_AREA),
+    )
+
+
+def draw_parts(modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """[B] int64, which of COLOUR_PARTS, chosen uniformly, acts on each picture: with p = 0.5 on visible ones; -1: none."""
     chosen = (draws["part"] * len(COLOUR_PARTS)).long()
-    fires = (draws["fires"] < 0.5) & (modalities == Modality.VISIBLE)
+    on = torch.tensor([part in recipe.colour for part in COLOUR_PARTS])[chosen]
+    visible = modalities == int(Modality.VISIBLE)  # torch.compile takes a tensor and an IntEnum for never equal
+    return torch.where(on & (draws["fires"] < 0.5) & visible, chosen, -1)
+
+
+def colour(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """One of four colour parts on some of the visible pictures.
+
+    Each part is computed for the pictures that it acts on, whose number changes from batch to batch; computing all
+    four for all pictures would keep every shape, as torch.compile likes it, and take eight times as long without it.
+    """
+    acting, colours = draw_parts(modalities, recipe, draws), draw_colours(recipe, draws, *images.shape[-2:])
     out = images.clone()
     for number, part in enumerate(COLOUR_PARTS):
-        rows = torch.nonzero(fires & (chosen == number))[:, 0]
-        if part in recipe.colour and len(rows):
-            on_device = rows.to(images.device, non_blocking=True)
-            out[on_device] = _apply(part, images[on_device], rows, recipe, draws)
+        rows = torch.nonzero(acting == number)[:, 0]
+        if len(rows):
+            there = rows.to(images.device, non_blocking=True)
+            given = Colours(*(values[rows].to(images.device, non_blocking=True) for values in colours))
+            out[there] = _apply(part, images[there], given)
     return out
 
 
-def _apply(part: str, images: Tensor, rows: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    def send(values: Tensor) -> Tensor:
-        return values[rows].to(images.device, non_blocking=True)
-
-    amounts = draws["amounts"]
+def _apply(part: str, images: Tensor, given: Colours) -> Tensor:
     if part == "hue":
-        return shift_hue(images, send((2 * amounts[:, 0] - 1) * HUE_TURN))
+        return shift_hue(images, given.turns)
     if part == "wg":
-        return weighted_grayscale(images, send(amounts[:, :3] / amounts[:, :3].sum(dim=1, keepdim=True)))
-    first = (draws["channels"][:, 0] * 3).long()
+        return weighted_grayscale(images, given.weights)
     if part == "sj":
-        return spectrum_jitter(images, send(first), send(amounts[:, 3]))
-    other = (first + 1 + (draws["channels"][:, 1] * 2).long()) % 3
-    height, width = images.shape[-2:]
-    frame = (width, height) if recipe.cc_released else (height, width)
-    boxes = draw_boxes(draws["cc_tries"], draws["cc_place"], *frame, CUTMIX_AREA)
-    return cross_channel_cutmix(images, send(torch.stack([first, other], dim=1)), send(boxes))
+        return spectrum_jitter(images, given.channels[:, 0], given.keep)
+    return cross_channel_cutmix(images, given.channels, given.patches)
 
 
 def draw_boxes(tries: Tensor, place: Tensor, height: int, width: int, area: tuple[float, float]) -> Tensor:
@@ -125,16 +158,19 @@ def draw_boxes(tries: Tensor, place: Tensor, height: int, width: int, area: tupl
     return torch.stack([top, left, tall, wide], dim=1).long()
 
 
+def draw_windows(recipe: Recipe, draws: Draws) -> tuple[int, Tensor, Tensor]:
+    """Padding; corners [B, 2] int64 of the windows in the padded pictures; which pictures are flipped, [B] bool."""
+    padding = recipe.padding if recipe.crop else 0
+    return padding, (draws["window"] * (2 * padding + 1)).long(), (draws["flip"] < 0.5) & recipe.flip
+
+
 def shift_window(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     """Flip (p = 0.5), then pad with grey and crop a random window of the same size, in one gather."""
     height, width = images.shape[-2:]
-    padding = recipe.padding if recipe.crop else 0
-    offsets = (draws["window"] * (2 * padding + 1)).long()
+    padding, offsets, flips = draw_windows(recipe, draws)
     rows = torch.arange(height) + offsets[:, :1]
     columns = torch.arange(width) + offsets[:, 1:]
-    if recipe.flip:
-        mirrored = (draws["flip"] < 0.5)[:, None]
-        columns = torch.where(mirrored, width + 2 * padding - 1 - columns, columns)
+    columns = torch.where(flips[:, None], width + 2 * padding - 1 - columns, columns)
     padded = F.pad(images, (padding,) * 4, value=PAD_GRAY)
     rows, columns = (index.to(images.device, non_blocking=True) for index in (rows, columns))
     rows = rows[:, None, :, None].expand(-1, 3, -1, padded.shape[-1])
@@ -142,10 +178,41 @@ def shift_window(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     return padded.gather(2, rows).gather(3, columns)
 
 
+def draw_erased(recipe: Recipe, draws: Draws, height: int, width: int) -> Tensor:
+    """[B, 4] int64, the rectangle that is erased with p = 0.5; empty ones where none is."""
+    boxes = draw_boxes(draws["erase_tries"], draws["erase_place"], height, width, ERASE_AREA)
+    return boxes * ((draws["erases"] < 0.5) & recipe.erase)[:, None]
+
+
 def erase(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """Random erasing of normalised pictures: with p = 0.5 a random rectangle becomes 0."""
+    """Random erasing of normalised pictures: a rectangle becomes 0."""
     if not recipe.erase:
         return images
-    boxes = draw_boxes(draws["erase_tries"], draws["erase_place"], *images.shape[-2:], ERASE_AREA)
-    boxes = boxes * (draws["erases"] < 0.5)[:, None]
-    return images.masked_fill(box_mask(boxes.to(images.device, non_blocking=True), *images.shape[-2:]), 0)
+    boxes = draw_erased(recipe, draws, *images.shape[-2:]).to(images.device, non_blocking=True)
+    return images.masked_fill(box_mask(boxes, *images.shape[-2:]), 0)
+
+
+def on_cpu(images: Tensor) -> bool:
+    """Whether the compiled loop serves."""
+    return images.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def in_one_pass(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """What `augment` does, by the compiled loop."""
+    height, width = images.shape[-2:]
+    colours, acting = draw_colours(recipe, draws, height, width), draw_parts(modalities, recipe, draws)
+    colours = colours._replace(turns=colours.turns.float(), keep=colours.keep.float())
+    padding, offsets, flips = draw_windows(recipe, draws)
+    levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+    tables = (acting, *colours, offsets, flips, draw_erased(recipe, draws, height, width))
+    # numpy's memory: it asks for large pages, which come several times faster than torch's small ones.
+    out = np.empty(images.shape, np.float32)
+    kernels.augment_pictures(
+        images.contiguous().numpy(),
+        *(table.contiguous().numpy() for table in tables),
+        padding,
+        PAD_GRAY,
+        normalise(levels)[0, :, 0].contiguous().numpy(),
+        out,
+    )
+    return torch.from_numpy(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,23 +28,47 @@ def load_image(path: str, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
-class PictureDataset(Dataset):
-    """Records as pictures; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them."""
+class Pixels(Protocol):
+    """Pictures of one size, by their rows in a list of records, wherever they are kept."""
 
-    def __init__(self, records: Sequence[Record], size: tuple[int, int]):
-        self.paths = [record.path for record in records]
-        self.labels = torch.tensor([record[1:] for record in records], dtype=torch.int64)
-        self.size = size
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """[B] int64 on the CPU -> [B, 3, H, W] uint8, a copy."""
+
+
+class Pictures:
+    """Pixels that are decoded each time: kept nowhere."""
+
+    def __init__(self, paths: Sequence[str], size: tuple[int, int]):
+        self.paths = list(paths)
+        self.size = tuple(size)
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.stack([load_image(self.paths[row], self.size) for row in rows.tolist()])
+
+
+class PictureDataset(Dataset):
+    """Records as pictures; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them.
+
+    pixels: of these records, in their order.
+    """
+
+    def __init__(self, records: Sequence[Record], pixels: Pixels):
+        self.labels = torch.tensor([record[1:] for record in records], dtype=torch.int64)
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def __getitems__(self, indices: list[int]) -> Batch:
-        """A batch of the given rows, decoded."""
-        images = torch.stack([load_image(self.paths[index], self.size) for index in indices])
+        """A batch of the given rows; the images are where the pixels are, everything else on the CPU."""
         rows = torch.tensor(indices, dtype=torch.int64)
         pids, cameras, modalities = self.labels[rows].unbind(1)
-        return Batch(images, pids, cameras, modalities, rows)
+        return Batch(self.pixels[rows], pids, cameras, modalities, rows)
 
 
 def as_it_is(batch: Batch) -> Batch:

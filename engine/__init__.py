@@ -16,7 +16,7 @@ from data.augment import augment
 from engine.checkpoint import Checkpoint, Origin, restore
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
-from engine.optim import adam, follow, gradient_scaler, precision, step_schedule
+from engine.optim import adam, align, follow, gradient_scaler, precision, step_schedule
 from engine.retrieval.protocols import rankers
 from engine.trainer import create_trainer
 from engine.training import Progress, Schedule, Training
@@ -31,13 +31,13 @@ PROGRESS_KEYS = ("num_epoch", "eval_initial", "start_eval", "eval_interval", "se
 
 def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: torch.device) -> Evaluator:
     """An evaluator of one split, with every ranking."""
-    loaders = {
-        Modality.VISIBLE: build_test_loader(cfg, split.visible),
-        Modality.INFRARED: build_test_loader(cfg, split.infrared),
-    }
+    loaders = {modality: build_test_loader(cfg, benchmark, split, modality, device) for modality in Modality}
     given = (cfg.mser_k1, cfg.mser_k2, cfg.mser_lambda, cfg.mser_queries_only)
     mser = MserDefaults(*(own if value is None else value for value, own in zip(given, benchmark.mser)))
-    return Evaluator(split, loaders, rankers(mser), benchmark.excluded, benchmark.trial, device, cfg.eval_memory_gb)
+    dtype = precision(cfg.fp16 and cfg.eval_amp, cfg.amp_dtype, device)
+    return Evaluator(
+        split, loaders, rankers(mser), benchmark.excluded, benchmark.trial, device, cfg.eval_memory_gb, dtype
+    )
 
 
 def rankings(cfg: CfgNode) -> Sequence[str]:
@@ -75,6 +75,7 @@ def build_training(
         partial(augment, recipe=build_recipe(cfg), generator=generator),
         device,
         dtype,
+        cfg.compile,
     )
     names = ("loss", *criterion.terms)
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
@@ -92,6 +93,7 @@ def build_training(
     }
     if checkpoint is not None:
         restore(parts, checkpoint)
+        align(optimizer)
         follow(parts["scheduler"], cfg.lr, cfg.wd)
     schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
     selection = test

@@ -17,7 +17,18 @@ from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
 HEAD = "classifier.weight"
-HARMLESS = {"resume", "test_only", "data_root", "num_workers", "output_dir", "log_period"}  # keys that change no result
+HARMLESS = {
+    "resume",
+    "test_only",
+    "data_root",
+    "num_workers",
+    "cache",
+    "cache_dir",
+    "output_dir",
+    "log_period",
+    "eval_memory_gb",
+    "grad_checkpoint",
+}  # keys that change no result
 
 
 class Stateful(Protocol):

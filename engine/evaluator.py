@@ -21,6 +21,7 @@ class Evaluator:
     """Evaluates models on one split. Holds no model and no results; evaluations do not depend on their order.
 
     loaders: every picture of a modality, in the order of the split's records. rankers: by name; "mser" needs spectra.
+    memory_gb: for ranking, beside the embeddings. dtype: of autocast while embedding; None for float32.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Evaluator:
         trial: int | None,
         device: torch.device,
         memory_gb: float,
+        dtype: torch.dtype | None = None,
     ):
         self.split = split
         self.loaders = loaders
@@ -40,6 +42,7 @@ class Evaluator:
         self.trial = trial
         self.device = device
         self.memory_gb = memory_gb
+        self.dtype = dtype
 
     def __call__(
         self, model: nn.Module, stage: Stage, rankings: Sequence[str], protocols: Sequence[str] | None = None
@@ -62,7 +65,7 @@ class Evaluator:
         try:
             return {
                 modality: extract_features(
-                    model, loader, self.device, with_spectra=with_spectra and modality == Modality.VISIBLE
+                    model, loader, self.device, with_spectra and modality == Modality.VISIBLE, self.dtype
                 )
                 for modality, loader in self.loaders.items()
             }
@@ -99,16 +102,23 @@ def result_rows(
     return rows
 
 
-def extract_features(model: nn.Module, loader: Iterable[Batch], device: torch.device, with_spectra: bool) -> Features:
-    """Embed every picture once per spectrum, in float32; each is decoded once. The features stay on the device."""
+def extract_features(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    device: torch.device,
+    with_spectra: bool,
+    dtype: torch.dtype | None = None,
+) -> Features:
+    """Embed every picture once per spectrum; each is decoded once. The features are float32 and stay on the device."""
     views: Callable[[Tensor], list[Tensor]] = spectra if with_spectra else lambda images: [images]
 
     @torch.inference_mode()
     def step(engine: Engine, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         model.eval()
         images = batch.images.to(device, non_blocking=True)
-        embeddings = torch.stack([model(normalise(view)).embeddings for view in views(images)])
-        return embeddings, batch.pids.to(device), batch.cameras.to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            embeddings = torch.stack([model(normalise(view)).embeddings for view in views(images)])
+        return embeddings.float(), batch.pids.to(device), batch.cameras.to(device)
 
     engine, store = Engine(step), EpochOutputStore()
     store.attach(engine, "features")

@@ -9,6 +9,7 @@ from ignite.engine import Engine
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from engine.compiled import Compiled
 from losses import Criterion
 from utils.types import Batch
 
@@ -24,19 +25,22 @@ def create_trainer(
     augmentation: Augmentation,
     device: torch.device,
     dtype: torch.dtype | None,
+    compile: bool = False,
 ) -> Engine:
     """An engine whose step takes a `Batch` from a loader and gives the named losses and the accuracy.
 
-    dtype: of autocast; None for float32. The step's output is {"loss", one per term, "accuracy"}, scalar tensors that
-    are left on the device.
+    dtype: of autocast; None for float32. compile: run the model through torch.compile. The step's output is {"loss", one
+    per term, "accuracy"}, scalar tensors that are left on the device.
     """
+    network = Compiled(model) if compile else model
 
     def step(engine: Engine, batch: Batch) -> dict[str, Tensor]:
         model.train()
         images = augmentation(batch.images.to(device, non_blocking=True), batch.modalities)
-        batch = Batch(images, *(labels.to(device, non_blocking=True) for labels in batch[1:]))
+        # Which rows are of which modality is asked on the CPU, where the answer does not wait for the GPU.
+        batch = batch._replace(images=images, pids=batch.pids.to(device, non_blocking=True))
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            output = model(batch.images)
+            output = network(batch.images)
         loss, parts = criterion(output, batch)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()

@@ -35,7 +35,8 @@ def cross_modality_retrieval_loss(
 ) -> Tensor:
     """Distance between each query's soft ranking of the other modalities and its ideal one; a scalar.
 
-    embeddings: [N, D] float, not normalised (half precision is computed in float32); pids, modalities: [N].
+    embeddings: [N, D] float, not normalised (half precision is computed in float32); pids: [N] beside them; modalities:
+    [N], best on the CPU, where asking which rows are of which modality waits for no GPU.
     The ideal rank is 1 for every match and n, the gallery's size, for every mismatch. Queries without a match, or with
     matches only, do not count; where none is left the result is a 0 that still carries a graph.
     """
@@ -44,7 +45,10 @@ def cross_modality_retrieval_loss(
     units = F.normalize(embeddings, dim=1)
     terms, counted = [], []
     for modality in torch.unique(modalities):
-        query, gallery = modalities == modality, modalities != modality
+        query, gallery = (
+            rows.nonzero()[:, 0].to(units.device, non_blocking=True)
+            for rows in (modalities == modality, modalities != modality)
+        )
         term, valid = _one_modality(units[query], units[gallery], pids[query], pids[gallery], strength, ranker)
         terms.append(term)
         counted.append(valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
@@ -20,4 +21,6 @@ def build_model(cfg: CfgNode, num_ids: int) -> nn.Module:
     backbone = build_resnet(architecture, drop_last_stride=cfg.drop_last_stride)
     if not cfg.resume:
         load_pretrained(backbone, architecture, cfg.pretrained)
-    return MCJA(backbone, num_ids=num_ids, mda_layers=cfg.mda_layers, mda_masks=cfg.mda_m)
+    model = MCJA(backbone, num_ids, cfg.mda_layers, mda_masks=cfg.mda_m, recompute=cfg.grad_checkpoint)
+    # Convolutions are fastest on maps whose channels lie together; their weights' layout decides for the whole network.
+    return model.to(memory_format=torch.channels_last)

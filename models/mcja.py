@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import ResNet
 
 from models.backbones.resnet import stage_width
@@ -18,11 +20,15 @@ class MCJA(nn.Module):
     """A ResNet shared by both modalities -> GeM -> BN neck -> classifier: [B, 3, H, W] float -> Output.
 
     mda_layers: adapters after the last n blocks of each of the four stages. Parameter names are those of published
-    checkpoints (`backbone.*`, `MDA_2.0.*` for stage 2, `bn_neck.*`, `classifier.weight`).
+    checkpoints (`backbone.*`, `MDA_2.0.*` for stage 2, `bn_neck.*`, `classifier.weight`). recompute: in training, keep
+    each block's input only and compute the block again in the backward pass; slower, in a fraction of the memory.
     """
 
-    def __init__(self, backbone: ResNet, num_ids: int, mda_layers: Sequence[int], mda_masks: int):
+    def __init__(
+        self, backbone: ResNet, num_ids: int, mda_layers: Sequence[int], mda_masks: int, recompute: bool = False
+    ):
         super().__init__()
+        self.recompute = recompute
         self.backbone = backbone
         for stage, (blocks, count) in enumerate(zip(self.stages(), mda_layers), start=1):
             if count > len(blocks):
@@ -47,12 +53,31 @@ class MCJA(nn.Module):
         for stage, blocks in enumerate(self.stages(), start=1):
             adapters = getattr(self, f"MDA_{stage}", ())
             for position, block in enumerate(blocks, start=len(adapters) - len(blocks)):
-                x = block(x)
-                if position >= 0:
-                    x = adapters[position](x)
+                step = block if position < 0 else nn.Sequential(block, adapters[position])
+                x = recomputed(step, x) if self.recompute and self.training else step(x)
         return x
 
     def forward(self, images: Tensor) -> Output:
         """Embeddings are taken after the neck: the losses, the classifier and the test all use them."""
         embeddings = self.bn_neck(gem_pool(self.features(images)))
         return Output(embeddings, self.classifier(embeddings))
+
+
+def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """block(x), whose inner maps are computed again in the backward pass instead of being kept."""
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(block)))
+
+
+@contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Computing a block again must not count the batch twice in its batch norms' running statistics."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0  # the statistics are then written as they are
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(counted)

@@ -26,6 +26,7 @@ GOLDEN = Path(__file__).parent / "golden"
 TINY = [
     "--cfg", "configs/Demo.yml", "--gpu", "cpu", "num_epoch", "2", "image_size", "(64, 32)", "p_size", "4", "k_size", "4",
     "batch_size", "16", "eval_interval", "1", "log_period", "2", "lr_step", "[1]", "mda_layers", "[0, 0, 1, 0]",
+    "cache", "none",
 ]  # fmt: skip
 
 

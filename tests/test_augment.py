@@ -22,6 +22,7 @@ from data.augment import (
     draw_boxes,
     erase,
     normalise,
+    shift_window,
 )  # fmt: skip
 from data.vimc import (
     box_mask,
@@ -34,6 +35,15 @@ from data.vimc import (
 )
 from tests.conftest import golden
 from utils.types import Modality
+
+# `augment` has two forms that must agree to the bit: a compiled loop on a CPU, tensor operations elsewhere.
+FORMS = {"loop": lambda images: True, "operations": lambda images: False}
+
+
+@pytest.fixture(params=FORMS, autouse=True)
+def form(request, monkeypatch):
+    monkeypatch.setattr("data.augment.on_cpu", FORMS[request.param])
+
 
 OFF = Recipe(colour=frozenset(), flip=False, crop=False, padding=3, erase=False)
 ALL = Recipe(colour=frozenset(COLOUR_PARTS), flip=True, crop=True, padding=3, erase=True)
@@ -466,6 +476,57 @@ def test_arguments_are_left_alone():
 def test_one_picture_is_a_batch_too():
     for seed in range(20):
         assert augment(noise(1, 8, 6), modalities(1), ALL, generator(seed)).shape == (1, 3, 8, 6)
+
+
+# ------------------------------------------------------------------------------------------------------------- two forms
+
+
+def both_forms(images: Tensor, mixed: Tensor, recipe: Recipe, seed: int, monkeypatch) -> list[Tensor]:
+    out = []
+    for chosen in FORMS.values():
+        monkeypatch.setattr("data.augment.on_cpu", chosen)
+        out.append(augment(images, mixed, recipe, generator(seed)))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_both_forms_agree_to_the_bit(seed, monkeypatch):
+    height, width = [(64, 32), (33, 47), (1, 1), (40, 90)][seed % 4]
+    images = noise(64, height, width)
+    if seed % 3 == 0:
+        images = images // 64 * 85  # few values: channels that are equal, and black ones
+    recipe = ALL._replace(flip=seed % 5 != 0, crop=seed % 7 != 0, padding=seed, cc_released=seed % 2 == 0)
+    loop, operations = both_forms(images, torch.arange(64) % 5 // 4, recipe, seed, monkeypatch)
+    assert torch.equal(loop, operations)
+
+
+def test_both_forms_agree_on_a_padding_that_is_wider_than_the_picture(monkeypatch):
+    recipe = ALL._replace(padding=40)
+    assert torch.equal(*both_forms(noise(200, 8, 6), modalities(200), recipe, 1, monkeypatch))
+
+
+def test_both_forms_agree_on_pictures_that_lie_the_other_way_in_memory(monkeypatch):
+    images = noise(9, 16, 8).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(*both_forms(images, modalities(9), ALL, 1, monkeypatch))
+    expected = augment(images.contiguous(), modalities(9), ALL, generator(1))
+    assert torch.equal(augment(images, modalities(9), ALL, generator(1)), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_operations_can_be_compiled():
+    """Without a compiler here: that they are traced whole, or in parts, and still give the same."""
+    images = noise(30, 16, 8)
+
+    def finish(images: Tensor, draws: Draws) -> Tensor:
+        return erase(normalise(shift_window(images, ALL, draws)), ALL, draws)
+
+    draws = Draws(30, generator(2))
+    traced = torch.compile(finish, backend="eager", fullgraph=True)
+    assert torch.equal(traced(images, draws), finish(images, draws))
+    whole = torch.compile(augment, backend="eager")
+    for seed in range(3):
+        expected = augment(images, modalities(30), ALL, generator(seed))
+        assert torch.equal(whole(images, modalities(30), ALL, generator(seed)), expected)
 
 
 # --------------------------------------------------------------------------------------------------------- configuration

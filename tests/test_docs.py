@@ -13,7 +13,8 @@ import main
 from configs.defaults import KEYS
 from data import sysu
 from tests.conftest import TINY
-from tools import document_keys, evaluate, summarize
+from tools import document_keys, evaluate, prepare, summarize
+from utils.logging import stop_logging
 from utils.results import read_rows
 
 HOME = Path(main.__file__).parent
@@ -21,7 +22,7 @@ README = (HOME / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
 # Run by .ci/run, from a clean clone.
 IN_CI = {"make demo", "make test"}
-RUN_HERE = ("python main.py ", "python -m tools.summarize ", "python -m tools.evaluate ")
+RUN_HERE = ("python main.py ", "python -m tools.prepare ", "python -m tools.summarize ", "python -m tools.evaluate ")
 
 
 def test_every_command_is_known():
@@ -36,6 +37,15 @@ def test_command_runs(run_main, finished, sysu_root, regdb_root, tmp_path, line)
     small = [*TINY[4:], "num_epoch", 1, "backbone", "resnet18", "pretrained", "none", "num_workers", 0]
     resumed = ["sample_method", "cross_modality_identity"]
     assert run_main(*arguments, *small, *resumed, "data_root", root, "output_dir", tmp_path / "out") == 0
+
+
+def test_prepare_command(sysu_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(HOME)
+    (line,) = [line for line in COMMANDS if line.startswith("python -m tools.prepare ")]
+    small = ["image_size", "(64, 32)", "num_workers", "0", "cache_dir", str(tmp_path)]
+    prepare.main([*shlex.split(line.replace("/data/SYSU-MM01", str(sysu_root)))[3:], *small])
+    stop_logging()
+    assert capsys.readouterr().out.count(" GB, written") == len(list(tmp_path.iterdir())) == 3
 
 
 def test_summarize_command(finished, capsys):

@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from data import sysu
+from configs import load_config
+from data import build_benchmark, sysu
 from data.augment import normalise
+from engine import build_evaluator
 from engine.evaluator import Evaluator, extract_features, mean_rank1
 from engine.retrieval.protocols import cosine_ranking
 from utils.types import Batch, Modality, Output, Record, ResultRow, Setting, Split, Stage, Trial
@@ -100,3 +102,27 @@ def test_score_is_the_mean_rank1():
         ResultRow("train", 1, name, 1, None, "cosine", r1, 0, 0, 0, 0, 0) for name, r1 in (("i2v", 40.0), ("v2i", 60.0))
     ]
     assert mean_rank1(rows) == 50
+
+
+def test_embedding_in_half_precision_gives_float32_features():
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, images):
+            out = self.layer(images.mean(dim=(2, 3)))
+            assert out.dtype == torch.bfloat16
+            return Output(out, out)
+
+    features = extract_features(Linear(), batches([5, 3, 4], 2, Modality.VISIBLE), CPU, False, torch.bfloat16)
+    assert features.embeddings.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], None), (["eval_amp", "true"], torch.bfloat16)])
+def test_the_precision_of_embedding_is_a_key(sysu_root, given, expected):
+    cfg = load_config(
+        None, ["amp_dtype", "bf16", "data_root", str(sysu_root), "num_workers", "0", "cache", "none", *given]
+    )
+    benchmark = build_benchmark(cfg, 0)
+    assert build_evaluator(cfg, benchmark, benchmark.test, CPU).dtype == expected

@@ -8,9 +8,12 @@ from torch.utils.data import DataLoader
 
 from configs import load_config
 from data import build_test_loader, build_train_loader, sysu
-from data.images import PictureDataset, as_it_is, load_image
+from data.images import PictureDataset, Pictures, as_it_is, load_image
 from utils.errors import UserError
 from utils.types import Modality, Record
+
+CPU = torch.device("cpu")
+UNCACHED = ["cache", "none"]
 
 
 @pytest.fixture
@@ -116,7 +119,9 @@ def test_a_file_cut_anywhere_gives_pixels_or_a_user_error(save, tmp_path, suffix
 def test_the_message_passes_through_a_loader_as_one_line(tmp_path, workers):
     path = damaged(tmp_path, "truncated")
     loader = DataLoader(
-        PictureDataset([Record(path, 0, 1, Modality.VISIBLE)], (8, 4)), num_workers=workers, collate_fn=as_it_is
+        PictureDataset([Record(path, 0, 1, Modality.VISIBLE)], Pictures([path], (8, 4))),
+        num_workers=workers,
+        collate_fn=as_it_is,
     )
     try:  # not pytest.raises: it keeps the traceback, and with it the loader's process
         list(loader)
@@ -139,7 +144,7 @@ def dataset(save):
     records = [
         Record(save(np.full((8, 4), 10 * i, np.uint8), f"{i}.png"), 100 + i, i, Modality(i % 2)) for i in range(6)
     ]
-    return PictureDataset(records, (6, 5))
+    return PictureDataset(records, Pictures([record.path for record in records], (6, 5)))
 
 
 def test_a_batch_has_the_labels_of_its_pictures(dataset):
@@ -164,22 +169,22 @@ def test_a_loader_hands_over_whole_batches(dataset, workers):
 def test_loaders_from_the_configuration(sysu_root):
     benchmark = sysu.load(str(sysu_root))
     cfg = load_config(
-        None, ["image_size", "(48, 32)", "num_workers", "0", "batch_size", "5", "p_size", "3", "k_size", "2"]
+        None, ["image_size", "(48, 32)", "num_workers", "0", "batch_size", "5", "p_size", "3", "k_size", "2", *UNCACHED]
     )
-    test = list(build_test_loader(cfg, benchmark.test.visible))
+    test = list(build_test_loader(cfg, benchmark, benchmark.test, Modality.VISIBLE, CPU))
     rows = torch.cat([batch.indices for batch in test]).tolist()
     assert rows == list(range(len(benchmark.test.visible)))
     assert {len(batch.images) for batch in test[:-1]} == {5} and test[0].images.shape[1:] == (3, 48, 32)
-    train = build_train_loader(cfg, benchmark, seed=1)
+    train = build_train_loader(cfg, benchmark, 1, CPU)
     assert [batch.indices.tolist() for batch in train] == list(train.batch_sampler)
     assert len(train) == len(train.batch_sampler) > 0
 
 
 def test_opening_a_loader_leaves_the_global_random_state(sysu_root):
     benchmark = sysu.load(str(sysu_root))
-    cfg = load_config(None, ["image_size", "(32, 32)", "num_workers", "0", "p_size", "3", "k_size", "2"])
+    cfg = load_config(None, ["image_size", "(32, 32)", "num_workers", "0", "p_size", "3", "k_size", "2", *UNCACHED])
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    next(iter(build_train_loader(cfg, benchmark, seed=1)))
-    next(iter(build_test_loader(cfg, benchmark.test.infrared)))
+    next(iter(build_train_loader(cfg, benchmark, 1, CPU)))
+    next(iter(build_test_loader(cfg, benchmark, benchmark.test, Modality.INFRARED, CPU)))
     assert torch.equal(torch.get_rng_state(), before)

@@ -214,3 +214,34 @@ class TestPublishedWeights:
         ):
             assert part in str(caught.value)
         assert torch.equal(model.backbone.conv1.weight, before)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_recomputing_changes_memory_only(training):
+    images = pictures(7, 4)
+    found = []
+    for key in ("false", "true"):
+        torch.manual_seed(0)
+        model = small("grad_checkpoint", key).train(training)
+        for module in model.modules():  # adapters start as the identity, which would hide their share
+            if hasattr(module, "norm_bn"):
+                torch.nn.init.ones_(module.norm_bn.weight)
+        output = model(images)
+        output.logits.square().mean().backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((output.embeddings, gradients, dict(model.named_buffers())))
+    (plain, plain_gradients, plain_buffers), (saved, gradients, buffers) = found
+    assert torch.equal(plain, saved) and plain_gradients.keys() == gradients.keys()
+    assert all(torch.equal(plain_gradients[name], gradients[name]) for name in gradients)
+    assert all(torch.equal(plain_buffers[name], buffers[name]) for name in buffers)
+    assert {module.momentum for module in model.modules() if hasattr(module, "momentum")} == {0.1}
+
+
+def test_recomputing_keeps_less_for_the_backward_pass():
+    def kept(key: str) -> int:
+        model, sizes = small("grad_checkpoint", key).train(), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            model(pictures(7, 4))
+        return sum(sizes)
+
+    assert kept("true") < kept("false") / 2

@@ -1,8 +1,10 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from engine.optim import adam, gradient_scaler, precision, step_schedule
+from engine.optim import adam, align, gradient_scaler, precision, step_schedule
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -56,3 +58,23 @@ def test_precision(monkeypatch, enabled, name, device, has_bf16, expected):
 def test_only_fp16_is_scaled():
     assert not gradient_scaler(CPU, None).is_enabled() and not gradient_scaler(CPU, torch.bfloat16).is_enabled()
     assert gradient_scaler(CPU, torch.float16).is_enabled()
+
+
+def test_moments_saved_in_another_layout_go_on_the_same():
+    def trained(layout: torch.memory_format, restored: dict | None, steps: int):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(3, 4, 3).to(memory_format=layout)
+        optimizer = adam(layer, 0.1, 0.01)
+        if restored:
+            layer.load_state_dict(restored["layer"])
+            optimizer.load_state_dict(copy.deepcopy(restored["optimizer"]))
+            align(optimizer)
+        for step in range(steps):
+            optimizer.zero_grad()
+            layer(torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+            optimizer.step()
+        return {"layer": copy.deepcopy(layer.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict())}
+
+    before = trained(torch.contiguous_format, None, 2)
+    after = [trained(layout, before, 2) for layout in (torch.contiguous_format, torch.channels_last)]
+    torch.testing.assert_close(after[1]["layer"]["weight"], after[0]["layer"]["weight"])

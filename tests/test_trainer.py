@@ -1,5 +1,7 @@
 """One optimisation step, by hand."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from engine.optim import adam, gradient_scaler
 from engine.trainer import create_trainer
 from losses import Criterion
 from losses.identity import identity_loss
+from utils.logging import logger
 from utils.types import Batch, Modality, Output
 
 CPU = torch.device("cpu")
@@ -60,7 +63,8 @@ def test_the_step_by_hand():
     optimizer.step()
     assert output["loss"] == output["id"] == loss.detach()
     assert output["accuracy"] == (logits.argmax(1) == pids).float().mean()
-    assert torch.equal(model.layer.weight, expected.layer.weight) and model.training
+    torch.testing.assert_close(model.layer.weight, expected.layer.weight)
+    assert model.training
     assert given == [(torch.uint8, given[0][1])] and torch.equal(given[0][1], batch().modalities)
     assert not any(value.requires_grad for value in output.values())
 
@@ -96,3 +100,63 @@ def test_parts_are_summed_and_named():
         "one": 1,
         "two": 2,
     }
+
+
+# ------------------------------------------------------------------------------------------------------------ compiling
+
+
+class Breaks(torch.autograd.Function):
+    """Fails on its way back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("no kernel for this\nand many more lines")
+
+
+def compilers():
+    def works(model):
+        return lambda images: model(images)
+
+    def fails_forward(model):
+        def run(images):
+            raise RuntimeError("no kernel for this")
+
+        return run
+
+    def fails_backward(model):
+        return lambda images: Output(*map(Breaks.apply, model(images)))
+
+    return [works, fails_forward, fails_backward]
+
+
+@pytest.mark.parametrize("compiler", compilers(), ids=lambda f: f.__name__)
+def test_a_compiled_step_is_the_same_step_even_if_compiling_fails(monkeypatch, caplog, compiler):
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr(logger, "propagate", True)
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 3))
+    models = [Both(copy.deepcopy(net)), Both(net)]
+    for model, compile in zip(models, (False, True)):
+        criterion = Criterion({"id": lambda output, b: identity_loss(output.logits, b.pids)})
+        trainer = create_trainer(
+            model, criterion, adam(model, 0.1, 0.01), gradient_scaler(CPU, None), lambda images, _: images.float(), CPU, None, compile
+        )  # fmt: skip
+        trainer.run([batch(), batch()])
+    for plain, compiled in zip(models[0].state_dict().values(), models[1].state_dict().values()):
+        assert torch.equal(plain, compiled)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    expected = ["compile: failed (no kernel for this); training goes on without it"]
+    assert warnings == ([] if compiler.__name__ == "works" else expected)
+
+
+class Both(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        out = self.net(images)
+        return Output(out, out)

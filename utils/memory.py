@@ -1,8 +1,11 @@
-"""How much memory a computation took."""
+"""How much memory a computation took, and how much there is."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from pathlib import Path
 
 import torch
 
@@ -24,3 +27,20 @@ def peak_memory_gb(device: torch.device) -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that could be taken now, on a GPU or in main memory; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        # What Linux could free at once, such as copies of files, counts too; the pages that sysconf counts lack it.
+        found = re.search(r"MemAvailable: +([0-9]+) kB", Path("/proc/meminfo").read_text())
+        if found:
+            return int(found[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,99 @@
+"""Where a run takes its pixels from: the pictures, a cache file, main memory or the GPU; the next best where one fails."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.cache import NoCache, cached, read_all
+from data.images import Pictures, Pixels
+from utils.logging import logger
+from utils.memory import free_memory
+
+SHARED_MEMORY = Path("/dev/shm")  # a file system of its own, small in many containers
+CPU = torch.device("cpu")
+
+
+class HeldPixels:
+    """Pixels in one tensor, [N, 3, H, W] uint8, on the device where batches of them are wanted."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.tensor.index_select(0, rows.to(self.tensor.device, non_blocking=True))
+
+
+def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device, workers: int) -> Pixels:
+    """The pictures' pixels where `kind` (disk | ram | gpu | none) says, or at the next best place, with a warning.
+
+    path: of the cache file, which "ram" and "gpu" are copied from. device: of the training.
+    """
+    if kind == "none" or not len(pictures):
+        return pictures
+    name = path.stem
+    try:
+        pixels, _ = cached(path, pictures, workers)
+    except NoCache as error:
+        logger.warning(f"cache: {error}; without one, pictures are decoded whenever they are needed")
+        pixels = pictures
+    home = find_home(name, kind, len(pictures) * 3 * pictures.size[0] * pictures.size[1], device)
+    if home is None:
+        return pixels
+    # Pixels of a file are read by this process alone: copying them elsewhere is all there is to do.
+    batches = read_all(pixels, workers if pixels is pictures else 0, f"into {home.type} memory")
+    return HeldPixels(fill(empty((len(pictures), 3, *pictures.size), home), batches))
+
+
+def find_home(name: str, kind: str, needed: int, device: torch.device) -> torch.device | None:
+    """The device whose memory is to hold so many bytes; None: none. At most half of what is free is taken."""
+    if kind == "gpu":
+        lack = "there is no GPU in use" if device.type == "cpu" else lack_of_memory(device, needed)
+        if lack is None:
+            return device
+        logger.warning(f"cache = gpu: {name}: {lack}; trying main memory")
+    if kind in ("gpu", "ram"):
+        lack = lack_of_memory(CPU, needed)
+        if lack is None:
+            return CPU
+        logger.warning(f"cache = {kind}: {name}: {lack}; not kept in main memory")
+    return None
+
+
+def lack_of_memory(device: torch.device, needed: int) -> str | None:
+    """Why so many bytes should not be kept there; None where they may."""
+    free = free_memory(device)
+    if free is not None and needed > free / 2:
+        kind = "main" if device.type == "cpu" else "GPU"
+        return f"{gigabytes(needed)} are more than half of the {gigabytes(free)} of free {kind} memory"
+    if device.type == "cpu" and SHARED_MEMORY.is_dir():
+        shared = shutil.disk_usage(SHARED_MEMORY).free
+        if needed > shared:
+            return f"{gigabytes(needed)} do not fit into {SHARED_MEMORY}, where {gigabytes(shared)} are free"
+    return None
+
+
+def empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Room for pixels; in main memory such that loader workers share it, however they are started."""
+    tensor = torch.empty(shape, dtype=torch.uint8, device=device)
+    return tensor.share_memory_() if device.type == "cpu" else tensor
+
+
+def fill(tensor: Tensor, batches: Iterable[Tensor]) -> Tensor:
+    """The same tensor, with the batches in it one after the other."""
+    start = 0
+    for images in batches:
+        tensor[start : start + len(images)] = images
+        start += len(images)
+    return tensor
+
+
+def gigabytes(size: float) -> str:
+    return f"{size / 2**30:.2f} GB"

@@ -1,0 +1,53 @@
+"""Decode the pictures of a configuration into the cache that its runs will use.
+
+python -m tools.prepare --cfg configs/SYSU_MCJA.yml data_root /data/SYSU-MM01
+
+A run does the same by itself when it starts; this is for doing it beforehand, on a machine without a GPU for instance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from configs import load_config
+from data import build_benchmark, build_cache, build_cache_path, parts
+from data.cache import size_of
+from utils.cli import Parser, exit_code, natural
+from utils.errors import UserError
+from utils.logging import log_to_terminal
+
+DEFAULT_SEED = 8  # main.py's
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    cfg = load_config(args.cfg, args.opts)
+    if cfg.cache == "none":
+        raise UserError("cache = none: a run with this configuration keeps no decoded pictures; set cache to disk")
+    log_to_terminal()
+    benchmark = build_benchmark(cfg, args.seed)
+    for part, records in parts(benchmark).items():
+        if records:
+            pixels, fault = build_cache(cfg, benchmark, part)
+            found = "already there" if fault is None else "written"
+            size = f"{size_of(pixels.header) / 2**30:.2f} GB"
+            print(f"{build_cache_path(cfg, benchmark, part)}: {len(records)} pictures, {size}, {found}", flush=True)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m tools.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
+    parser.add_argument(
+        "--seed", type=natural, default=DEFAULT_SEED, help=f"with select val, the run's (default: {DEFAULT_SEED})"
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, as in main.py")
+    return parser.parse_intermixed_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))
