@@ -107,7 +107,7 @@ def test_plain_augmentation_is_of_the_same_kind():
 
 
 def test_step_benchmark(capsys):
-    step.main(["--backbone", "resnet18", "--batch", "8", "--size", "64", "32", "--runs", "1"])
+    step.main(["--backbone", "resnet34", "--batch", "8", "--size", "64", "32", "--runs", "1"])
     rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line]
     losses = [float(row[4]) for row in rows[2:8]]
     assert losses[:5] == pytest.approx(losses[:1] * 5, rel=1e-4) and losses[5] == pytest.approx(losses[0], rel=1e-2)
