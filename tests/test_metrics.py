@@ -82,3 +82,23 @@ def test_chance_by_hand():
     out = torch.zeros(3, 4, dtype=torch.bool)
     out[0, 3] = True  # first query: 2 of 3 match; second: 1 of 4; the third has no match
     assert chance_rank1(pids, gallery, out) == pytest.approx((2 / 3 + 1 / 4) / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32, torch.float64])
+def test_distances_of_any_type(dtype):
+    dist, out = torch.tensor([[2, 1, 3]]).to(dtype), torch.zeros(1, 3, dtype=torch.bool)
+    assert ranking_metrics(dist, torch.tensor([1]), torch.tensor([1, 2, 1]), out)["mAP"] == pytest.approx(
+        (1 / 2 + 2 / 3) / 2
+    )
+
+
+def test_distances_that_carry_a_graph():
+    dist, out = torch.tensor([[2.0, 1.0]], requires_grad=True), torch.zeros(1, 2, dtype=torch.bool)
+    assert ranking_metrics(dist, torch.tensor([1]), torch.tensor([1, 2]), out)["mINP"] == 0.5
+
+
+@pytest.mark.parametrize(("queries", "gallery"), [(0, 3), (2, 0), (0, 0)])
+def test_nothing_to_rank(queries, gallery):
+    out, pids = torch.zeros(queries, gallery, dtype=torch.bool), torch.ones(3, dtype=torch.int64)
+    with pytest.warns(UserWarning, match="no query has a match"):
+        assert set(ranking_metrics(out.float(), pids[:queries], pids[:gallery], out).values()) == {0.0}

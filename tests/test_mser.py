@@ -87,3 +87,10 @@ def test_arguments_are_not_changed():
     copies = query.copy(), gallery.copy()
     mser_distance(query, gallery, 4, 2, 0.3, False)
     assert np.array_equal(query, copies[0]) and np.array_equal(gallery, copies[1])
+
+
+def test_embeddings_that_carry_a_graph():
+    rng = np.random.default_rng(3)
+    query, gallery = (torch.from_numpy(unit(rng, 1, 6, 4)).requires_grad_() for _ in range(2))
+    expected = mser_distance(query.detach(), gallery.detach(), 3, 2, 0.3, False)
+    assert torch.equal(mser_distance(query, gallery, 3, 2, 0.3, False), expected)

@@ -31,7 +31,7 @@ def k_reciprocal_distance(
     reciprocal set grows by the sets, of half the size, of its members that share more than two thirds with it. Ties go
     to the lower index, queries first. memory_gb: what the computation may hold beside its arguments and its result.
     """
-    query, gallery = torch.as_tensor(query), torch.as_tensor(gallery)
+    query, gallery = (torch.as_tensor(side).detach() for side in (query, gallery))
     ranking = k_reciprocal_ranking(query[None], gallery[None], KReciprocalDefaults(k1, k2, lam), memory_gb)
     return torch.cat([distances for _, distances in ranking(torch.arange(len(gallery), device=gallery.device))])
 

@@ -49,11 +49,16 @@ def summary(parts: Iterable[Scores]) -> dict[str, float]:
 
 def query_scores(dist: Tensor, query_pids: Tensor, gallery_pids: Tensor, excluded: Tensor) -> Scores:
     """Scores of every query, arguments as for `ranking_metrics`, all on one device."""
+    if not dist.numel():
+        nothing = dist.new_zeros(len(dist), dtype=torch.float64)
+        return Scores(nothing.long(), nothing, nothing)
     if not kernels.on_cpu(dist):
         return _query_scores(dist, query_pids, gallery_pids, excluded)
+    if dist.dtype not in (torch.float32, torch.float64):
+        dist = dist.double()
     identities, column = gallery_pids.unique(return_inverse=True)
     own = _position(identities, query_pids)
-    arrays = [part.numpy() for part in (dist if dist.is_floating_point() else dist.double(), excluded, own)]
+    arrays = [part.numpy() for part in (dist.detach(), excluded, own)]
     gallery = column.numpy()
     parts = kernels.in_threads(
         lambda start, stop: kernels.rank_queries(*(a[start:stop] for a in arrays), gallery, len(identities)),

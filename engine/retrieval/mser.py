@@ -32,7 +32,7 @@ def mser_distance(
     the lower index in the order queries, gallery, spectrum by spectrum. memory_gb: what the computation may hold beside
     its arguments and its result. Raises ValueError when both have spectra.
     """
-    query, gallery = torch.as_tensor(query), torch.as_tensor(gallery)
+    query, gallery = (torch.as_tensor(side).detach() for side in (query, gallery))
     ranking = mser_ranking(query, gallery, MserDefaults(k1, k2, lam, queries_only), memory_gb)
     return torch.cat([distances for _, distances in ranking(torch.arange(gallery.shape[1], device=gallery.device))])
 
