@@ -16,6 +16,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from unittest import mock
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from benchmarks import plain
 from benchmarks.features import SPREAD, Data, draw, regdb_like, sysu_like
 from data import regdb
+from engine.retrieval import kernels
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
 from engine.retrieval.protocols import evaluate_settings, rankers
@@ -33,7 +35,7 @@ from utils.memory import peak_memory_gb
 from utils.types import Modality, Record, Setting, Trial
 
 Result = TypeVar("Result")
-PARTS = ("agreement", "protocols", "growth")
+PARTS = ("agreement", "protocols", "forms", "growth")
 REGDB_IDENTITIES = 206
 GROWTH = (5, 10, 20, 50)  # thousand gallery pictures, with a tenth as many queries
 PLAIN_GROWTH = 5
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(alone(check, args.split, args.width), end="\n\n", flush=True)
     if "protocols" in args.parts:
         print_protocols(args, devices)
+    if "forms" in args.parts:
+        print_forms(args)
     if "growth" in args.parts:
         print_growth(args, devices)
 
@@ -153,6 +157,26 @@ def print_protocols(args: argparse.Namespace, devices: Iterable[str]) -> None:
                     fast = [alone(fast_cost, make, ranking, protocols, device, args.runs) for device in devices]
                     print_row([name, f"{len(protocols)} settings at once", ranking], total, fast)
     print()
+
+
+def print_forms(args: argparse.Namespace) -> None:
+    """The compiled loops against the tensor operations that other devices use, both on the CPU."""
+    print(
+        "| features | protocol | ranking | tensor operations s | compiled loops s | ratio |\n|---|---|---|---|---|---|"
+    )
+    protocol = "sysu/indoor/10-shot"
+    for ranking in ("cosine", "mser"):
+        arguments = partial(sysu_like, args.split, SPREAD["clean"], args.width), ranking, [protocol], "cpu", 1
+        slowly, fast = alone(tensor_cost, *arguments), alone(fast_cost, *arguments)
+        ratio = slowly.seconds / fast.seconds
+        print(f"| clean | {protocol} | {ranking} | {seconds(slowly)} | {seconds(fast)} | {ratio:.1f} |", flush=True)
+    print()
+
+
+def tensor_cost(*arguments) -> Cost:
+    """`fast_cost` without the compiled loops."""
+    with mock.patch.object(kernels, "on_cpu", lambda tensor: False):
+        return fast_cost(*arguments)
 
 
 def print_growth(args: argparse.Namespace, devices: Iterable[str]) -> None:
