@@ -85,7 +85,7 @@ OBJECTIVE = (
     Key("lr_step", tuple, (80, 120), "epochs after which the learning rate is multiplied by 0.1", PAPER),
     Key("fp16", bool, True, "mixed precision; `amp_dtype` says which", RELEASED),
     Key("compile", bool, False, "torch.compile the training step's forward pass; the first batches are slow, and a failure falls back with a warning", HERE),
-    Key("grad_checkpoint", bool, False, "keep only the inputs of the residual blocks and compute the rest again backwards: less memory, about a third slower", HERE),
+    Key("grad_checkpoint", bool, False, "keep only the inputs of the residual blocks and compute the rest again backwards: less memory, slower", HERE),
     Key("amp_dtype", str, "auto", "auto: bf16 on GPUs that have it, fp16 with gradient scaling on others, none on a CPU | fp16 | bf16 | none", HERE, ("auto", "fp16", "bf16", "none")),
 )  # fmt: skip
 
