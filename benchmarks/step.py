@@ -10,7 +10,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ from losses import Criterion, build_criterion
 from losses.cmr import cross_modality_retrieval_loss
 from losses.identity import identity_loss
 from models import build_model
+from models.folding import folded
+from models.modules.mda import ModalityDistributionAdapter
 from utils.cli import Parser, exit_code
 from utils.types import Batch, Output
 
@@ -42,6 +44,7 @@ class Variant(NamedTuple):
     channels_last: bool = True
     dtype: torch.dtype | None = None
     compile: bool = False
+    folded: bool = False  # for embedding
 
 
 PLAIN = Variant("plain: float32, NCHW", plain_adapters=True, plain_losses=True, plain_adam=True, channels_last=False)
@@ -51,14 +54,33 @@ LADDER = (
     PLAIN._replace(name="+ adapters by products of matrices", plain_losses=False, plain_adapters=False),
     Variant("+ fused Adam", channels_last=False),
     Variant("+ channels_last"),
-    Variant("+ bf16 autocast", dtype=torch.bfloat16),
 )
+COMPILED = Variant("+ compile, float32", compile=True)
+HALF = Variant("channels_last, bf16 autocast", dtype=torch.bfloat16)
+EMBEDDING = (
+    PLAIN,
+    Variant("adapters by products, channels_last"),
+    Variant("+ batch norms, ReLU and sums in the convolutions", folded=True),
+    Variant("channels_last, batch norms in the convolutions, bf16 autocast", folded=True, dtype=torch.bfloat16),
+)
+PARTS = ("backbone", "MDA", "losses", "optimiser")
+
+
+class Setup(NamedTuple):
+    """What a step needs."""
+
+    model: nn.Module
+    batch: Batch
+    criterion: Criterion
+    optimizer: torch.optim.Optimizer
+    autocast: Callable[[], torch.autocast]
 
 
 class Speed(NamedTuple):
     images: float  # a second
-    shares: dict[str, float]  # of the step, by part
+    shares: dict[str, float]  # of the step, by part; empty where the compiler has mixed them
     loss: float
+    peak: float | None  # GB on the GPU
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,30 +88,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = torch.device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.backbone}, batch {args.batch} at {args.size[0]}x{args.size[1]}\n")  # fmt: skip
-    ladder = [*LADDER, *([LADDER[-1]._replace(name="+ compile", compile=True)] if args.compile else [])]
-    parts = ("forward", "losses", "backward", "optimiser")
-    print(
-        f"| training step | images/s | ratio | loss | {' | '.join(parts)} |"
-        + (" peak GB |" if device.type == "cuda" else "")
-    )
-    print("|---|---|---|---|" + "---|" * (len(parts) + (device.type == "cuda")))
-    first = None
-    for variant in ladder:
-        speed = training_speed(args, variant, device)
-        first = first or speed
-        shares = " | ".join(f"{100 * speed.shares[part]:.0f} %" for part in parts)
-        peak = f" {torch.cuda.max_memory_allocated() / 2**30:.1f} |" if device.type == "cuda" else ""
-        print(f"| {variant.name} | {speed.images:.2f} | {speed.images / first.images:.2f} | {speed.loss:.4f} | {shares} |{peak}", flush=True)  # fmt: skip
-    print("\n| embedding | images/s | ratio |\n|---|---|---|")
-    slowest = None
-    for variant in (PLAIN, LADDER[4]._replace(name="adapters by products, channels_last"), LADDER[5]):
-        images = embedding_speed(args, variant, device)
-        slowest = slowest or images
-        print(f"| {variant.name} | {images:.2f} | {images / slowest:.2f} |", flush=True)
+    ladder = [*LADDER, COMPILED, HALF, HALF._replace(name="+ compile, bf16", compile=True)]
+    print_training(args, [variant for variant in ladder if args.compile or not variant.compile], device)
+    print_embedding(args, device)
     print("\n| CMR loss, forward and backward, batch 128 | ms | ratio |\n|---|---|---|")
     times = [cmr_seconds(args, loss, device) for loss in (plain_model.cmr_loss, cross_modality_retrieval_loss)]
     for label, seconds in zip(("plain: pairs one by one", "products of matrices"), times):
         print(f"| {label} | {1000 * seconds:.3g} | {times[0] / seconds:.0f} |")
+
+
+def print_training(args: argparse.Namespace, ladder: Sequence[Variant], device: torch.device) -> None:
+    peaks = " peak GB |" if device.type == "cuda" else ""
+    print(f"| training step | images/s | ratio | loss | {' | '.join(PARTS)} |{peaks}")
+    print("|---|---|---|---|" + "---|" * (len(PARTS) + bool(peaks)))
+    first = None
+    for variant in ladder:
+        speed = training_speed(args, variant, device)
+        first = first or speed
+        shares = " | ".join(f"{100 * speed.shares[part]:.0f} %" if part in speed.shares else "-" for part in PARTS)
+        peak = f" {speed.peak:.1f} |" if peaks else ""
+        print(f"| {variant.name} | {speed.images:.2f} | {speed.images / first.images:.2f} | {speed.loss:.4f} | {shares} |{peak}", flush=True)  # fmt: skip
+
+
+def print_embedding(args: argparse.Namespace, device: torch.device) -> None:
+    print("\n| embedding | images/s | ratio |\n|---|---|---|")
+    first = None
+    for variant in EMBEDDING:
+        images = embedding_speed(args, variant, device)
+        first = first or images
+        print(f"| {variant.name} | {images:.2f} | {images / first:.2f} |", flush=True)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -101,40 +128,63 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, nargs=2, default=(384, 192), help="height and width")
     parser.add_argument("--runs", type=int, default=3, help="steps of which the median is printed, after a warm-up")
-    parser.add_argument("--compile", action="store_true", help="torch.compile as the last improvement")
+    parser.add_argument("--compile", action="store_true", help="rows with torch.compile too; each takes a minute more")
     return parser.parse_args(argv)
 
 
 def training_speed(args: argparse.Namespace, variant: Variant, device: torch.device) -> Speed:
     """Speed of a step on one repeated batch; the loss is that of the first step, which all variants start from."""
-    model = make_model(args, variant, device).train()
-    batch, criterion = make_batch(args, variant, device), make_criterion(args, variant)
-    optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4, foreach=False) if variant.plain_adam else adam(model, 3.5e-4, 5e-4)  # fmt: skip
-    network = Compiled(model) if variant.compile else model
-    losses, clocks = [], []
-    for _ in range(args.runs + 1):
-        clock = Clock(device)
-        with torch.autocast(device.type, dtype=variant.dtype, enabled=variant.dtype is not None):
-            output = network(batch.images)
-        clock.lap("forward")
-        loss, _ = criterion(output, batch)
-        clock.lap("losses")
-        optimizer.zero_grad(set_to_none=True)
+    setup = make_setup(args, variant, device)
+    network = Compiled(setup.model) if variant.compile else setup.model
+    losses = []
+
+    def step() -> None:
+        with setup.autocast():
+            output = network(setup.batch.images)
+        loss, _ = setup.criterion(output, setup.batch)
+        setup.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        clock.lap("backward")
-        optimizer.step()
-        clock.lap("optimiser")
-        losses.append(loss.item())
-        clocks.append(clock)
-    seconds = statistics.median(clock.total for clock in clocks[1:])
-    middle = min(clocks[1:], key=lambda clock: abs(clock.total - seconds))
-    return Speed(args.batch / seconds, {name: lap / middle.total for name, lap in middle.laps.items()}, losses[0])
+        setup.optimizer.step()
+        losses.append(loss.detach())
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = median_seconds(step, args.runs, device)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
+    shares = {} if variant.compile else {name: part / seconds for name, part in alone(args, setup, device).items()}
+    if shares:
+        shares["backbone"] = 1 - sum(shares.values())
+    return Speed(args.batch / seconds, shares, losses[0].item(), peak)
+
+
+def alone(args: argparse.Namespace, setup: Setup, device: torch.device) -> dict[str, float]:
+    """Seconds of the parts of a step beside the backbone, each run by itself, forwards and backwards."""
+    maps = {}
+    adapters = [module for module in setup.model.modules() if isinstance(module, ModalityDistributionAdapter)]
+    hooks = [adapter.register_forward_hook(lambda module, given, made: maps.update({module: given[0].detach()})) for adapter in adapters]  # fmt: skip
+    with torch.no_grad(), setup.autocast():
+        output = setup.model(setup.batch.images)
+    for hook in hooks:
+        hook.remove()
+
+    def adapt() -> None:
+        for adapter, x in maps.items():
+            with setup.autocast():
+                made = adapter(x.requires_grad_())
+            made.backward(x.detach())
+
+    def lose() -> None:
+        setup.criterion(Output(*(part.detach().requires_grad_() for part in output)), setup.batch)[0].backward()
+
+    works = {"MDA": adapt, "losses": lose, "optimiser": setup.optimizer.step}
+    return {name: median_seconds(work, max(args.runs, 3), device) for name, work in works.items()}
 
 
 def embedding_speed(args: argparse.Namespace, variant: Variant, device: torch.device) -> float:
     model, batch = make_model(args, variant, device).eval(), make_batch(args, variant, device)
+    network = folded(model, autocast=variant.dtype is not None) if variant.folded else model
     with torch.inference_mode(), torch.autocast(device.type, dtype=variant.dtype, enabled=variant.dtype is not None):
-        return args.batch / median_seconds(lambda: model(batch.images), args.runs, device)
+        return args.batch / median_seconds(lambda: network(batch.images), args.runs, device)
 
 
 def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: torch.device) -> float:
@@ -142,6 +192,13 @@ def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: t
     pids, modalities = torch.arange(128) // 16, torch.arange(128) % 2
     pids = pids.to(device)
     return median_seconds(lambda: loss(embeddings, pids, modalities).backward(), max(args.runs, 5), device)
+
+
+def make_setup(args: argparse.Namespace, variant: Variant, device: torch.device) -> Setup:
+    model = make_model(args, variant, device).train()
+    optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4, foreach=False) if variant.plain_adam else adam(model, 3.5e-4, 5e-4)  # fmt: skip
+    autocast = partial(torch.autocast, device.type, dtype=variant.dtype, enabled=variant.dtype is not None)
+    return Setup(model, make_batch(args, variant, device), make_criterion(args, variant), optimizer, autocast)
 
 
 def make_model(args: argparse.Namespace, variant: Variant, device: torch.device) -> nn.Module:
@@ -172,38 +229,20 @@ def make_criterion(args: argparse.Namespace, variant: Variant) -> Criterion:
     return Criterion({"id": lambda output, batch: identity_loss(output.logits, batch.pids), "cmr": cmr})
 
 
-class Clock:
-    """Laps of a step. A CUDA call returns before its kernel has run, so every lap waits for it."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.laps = device, {}
-        self.last = self._now()
-
-    def lap(self, name: str) -> None:
-        now = self._now()
-        self.laps[name], self.last = now - self.last, now
-
-    @property
-    def total(self) -> float:
-        return sum(self.laps.values())
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-
 def median_seconds(work: Callable[[], object], runs: int, device: torch.device) -> float:
-    work()
-    return statistics.median(_seconds(work, runs, device))
-
-
-def _seconds(work: Callable[[], object], runs: int, device: torch.device) -> Iterator[float]:
-    for _ in range(runs):
-        clock = Clock(device)
+    """Of `runs` calls, after one that is not counted. A CUDA call returns before its kernel has run, so each is waited for."""
+    seconds = []
+    for _ in range(runs + 1):
+        start = _now(device)
         work()
-        clock.lap("all")
-        yield clock.total
+        seconds.append(_now(device) - start)
+    return statistics.median(seconds[1:])
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 if __name__ == "__main__":

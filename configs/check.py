@@ -11,7 +11,7 @@ from configs.defaults import KEYS
 from utils.errors import UserError
 
 AT_LEAST = {
-    "p_size": 1, "k_size": 1, "batch_size": 1, "padding": 0, "mda_m": 1, "num_epoch": 0, "log_period": 1,
+    "p_size": 1, "k_size": 1, "batch_size": 1, "test_batch_size": 1, "padding": 0, "mda_m": 1, "num_epoch": 0, "log_period": 1,
     "start_eval": 0, "eval_interval": 0, "num_workers": 0, "mser_k1": 1, "mser_k2": 1, "wd": 0, "num_id": 1,
     "num_cam": 1,
 }  # fmt: skip

@@ -50,7 +50,8 @@ DATA = (
     Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),
     Key("p_size", int, 8, "identities in a training batch (P)", PAPER),
     Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER),
-    Key("batch_size", int, 128, "pictures in a batch: for testing, and in training for the samplers that do not use P x K", RELEASED),
+    Key("batch_size", int, 128, "pictures in a training batch, for the samplers that do not use P x K", RELEASED),
+    Key("test_batch_size", int, None, "pictures in a batch for testing, which keeps no maps for a backward pass; empty: twice `batch_size`", HERE),
 )  # fmt: skip
 
 AUGMENTATION = (

@@ -70,9 +70,9 @@ def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int, device: to
 def build_test_loader(
     cfg: CfgNode, benchmark: Benchmark, split: Split, modality: Modality, device: torch.device
 ) -> Prefetcher:
-    """All pictures of one modality of the benchmark's test or validation split in order, `batch_size` at a time."""
+    """All pictures of one modality of the benchmark's test or validation split in order, in batches of `test_batch_size`."""
     part = _split_part("test" if split is benchmark.test else "val", modality)
-    return _loader(cfg, benchmark, part, device, batch_size=cfg.batch_size, shuffle=False)
+    return _loader(cfg, benchmark, part, device, batch_size=cfg.test_batch_size or 2 * cfg.batch_size, shuffle=False)
 
 
 def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:

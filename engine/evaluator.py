@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from data.augment import normalise
 from data.vimc import spectra
 from engine.retrieval.protocols import Ranker, chance, evaluate_settings
+from models.folding import folded
 from utils.logging import logger
 from utils.types import Batch, Exclusion, Features, Modality, ResultRow, Setting, Split, Stage
 
@@ -47,7 +48,7 @@ class Evaluator:
     def __call__(
         self, model: nn.Module, stage: Stage, rankings: Sequence[str], protocols: Sequence[str] | None = None
     ) -> list[ResultRow]:
-        """Rows of every setting (or of the named ones) under each ranking, in percent; the model's mode is restored."""
+        """Rows of every setting (or of the named ones) under each ranking, in percent; the model is left as it is."""
         clock = time.perf_counter()
         features = self.extract(model, with_spectra="mser" in rankings)
         extracted = time.perf_counter()
@@ -61,16 +62,13 @@ class Evaluator:
 
     def extract(self, model: nn.Module, with_spectra: bool) -> dict[Modality, Features]:
         """Embeddings of both modalities; visible pictures in four spectra where asked, infrared ones have one."""
-        training = model.training
-        try:
-            return {
-                modality: extract_features(
-                    model, loader, self.device, with_spectra and modality == Modality.VISIBLE, self.dtype
-                )
-                for modality, loader in self.loaders.items()
-            }
-        finally:
-            model.train(training)
+        network = folded(model, autocast=self.dtype is not None)
+        return {
+            modality: extract_features(
+                network, loader, self.device, with_spectra and modality == Modality.VISIBLE, self.dtype
+            )
+            for modality, loader in self.loaders.items()
+        }
 
     def chance(self) -> dict[str, float]:
         """Rank-1 of a random order, in percent, by protocol."""
@@ -109,12 +107,14 @@ def extract_features(
     with_spectra: bool,
     dtype: torch.dtype | None = None,
 ) -> Features:
-    """Embed every picture once per spectrum; each is decoded once. The features are float32 and stay on the device."""
+    """Embed every picture once per spectrum; each is decoded once. The features are float32 and stay on the device.
+
+    model: in eval mode.
+    """
     views: Callable[[Tensor], list[Tensor]] = spectra if with_spectra else lambda images: [images]
 
     @torch.inference_mode()
     def step(engine: Engine, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        model.eval()
         images = batch.images.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             embeddings = torch.stack([model(normalise(view)).embeddings for view in views(images)])

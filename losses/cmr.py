@@ -43,27 +43,27 @@ def cross_modality_retrieval_loss(
     if embeddings.element_size() < 4:
         embeddings = embeddings.float()
     units = F.normalize(embeddings, dim=1)
+    # Rows are picked from the products, not from the embeddings: picking, and its backward pass, costs by what is picked.
+    distances = (1 - units @ units.T) / 2
     terms, counted = [], []
     for modality in torch.unique(modalities):
         query, gallery = (
             rows.nonzero()[:, 0].to(units.device, non_blocking=True)
             for rows in (modalities == modality, modalities != modality)
         )
-        term, valid = _one_modality(units[query], units[gallery], pids[query], pids[gallery], strength, ranker)
+        match = pids[query][:, None] == pids[gallery][None, :]
+        term, valid = _one_modality(distances[query[:, None], gallery], match, strength, ranker)
         terms.append(term)
         counted.append(valid)
     return torch.stack(terms).sum() / torch.stack(counted).sum().clamp(min=1)
 
 
-def _one_modality(
-    query: Tensor, gallery: Tensor, query_pids: Tensor, gallery_pids: Tensor, strength: float, ranker: Ranker
-) -> tuple[Tensor, Tensor]:
-    """(mean |rank - ideal rank| over the valid queries' pairs, whether there was a valid query)."""
-    n = len(gallery)
+def _one_modality(distances: Tensor, match: Tensor, strength: float, ranker: Ranker) -> tuple[Tensor, Tensor]:
+    """(mean |rank - ideal rank| over the valid queries' pairs, whether there was a valid query); both inputs [Q, n]."""
+    n = distances.shape[1]
     if n == 0:
-        return query.sum() * 0, torch.zeros((), device=query.device)
-    match = query_pids[:, None] == gallery_pids[None, :]
-    ranks = ranker((1 - query @ gallery.T) / 2, strength)
+        return distances.sum() * 0, torch.zeros((), device=distances.device)
+    ranks = ranker(distances, strength)
     errors = (ranks - torch.where(match, 1.0, float(n)).to(ranks.dtype)).abs().mean(dim=1)
     valid = match.any(dim=1) & ~match.all(dim=1)
     count = valid.sum()

@@ -169,7 +169,8 @@ def test_a_loader_hands_over_whole_batches(dataset, workers):
 def test_loaders_from_the_configuration(sysu_root):
     benchmark = sysu.load(str(sysu_root))
     cfg = load_config(
-        None, ["image_size", "(48, 32)", "num_workers", "0", "batch_size", "5", "p_size", "3", "k_size", "2", *UNCACHED]
+        None,
+        ["image_size", "(48, 32)", "num_workers", "0", "test_batch_size", "5", "p_size", "3", "k_size", "2", *UNCACHED],
     )
     test = list(build_test_loader(cfg, benchmark, benchmark.test, Modality.VISIBLE, CPU))
     rows = torch.cat([batch.indices for batch in test]).tolist()

@@ -1,0 +1,68 @@
+"""A trained network in the form that embeds fastest: batch norms folded into convolutions."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+NORMED = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+
+
+def folded(model: nn.Module, autocast: bool = False) -> nn.Module:
+    """A copy of `model` in eval mode that computes the same, but for rounding; its ResNets' batch norms are gone.
+
+    In eval mode a batch norm is a scale and a shift of each channel, which the convolution before it can make. On a CPU
+    the convolutions make ReLU and the sum with the shortcut too. autocast: the copy will run in mixed precision.
+    """
+    copied = copy.deepcopy(model).eval()
+    for module in list(copied.modules()):
+        if isinstance(module, (ResNet, BasicBlock, Bottleneck)):
+            _fold(module)
+    for module in list(copied.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, (BasicBlock, Bottleneck)) and not autocast and can_fuse(child.conv1.weight):
+                setattr(module, name, FusedBlock(child))
+    return copied
+
+
+def can_fuse(weight: Tensor) -> bool:
+    """Whether torch has oneDNN's convolutions that end in a sum or a ReLU (Inductor uses them) for such a weight."""
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return there and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+class FusedBlock(nn.Module):
+    """A folded residual block whose convolutions apply ReLU and add the shortcut while they write their result."""
+
+    def __init__(self, block: BasicBlock | Bottleneck):
+        super().__init__()
+        convolutions = [getattr(block, name) for name, _ in NORMED if hasattr(block, name)]
+        self.inner, self.last = nn.ModuleList(convolutions[:-1]), convolutions[-1]
+        self.downsample = block.downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        for convolution in self.inner:
+            x = torch.ops.mkldnn._convolution_pointwise(x, *_arguments(convolution), "relu", [], "")
+        end = ("add", 1.0, "relu", [], "")
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, shortcut, *_arguments(self.last), *end)
+
+
+def _arguments(convolution: nn.Conv2d) -> tuple:
+    c = convolution
+    return c.weight, c.bias, c.padding, c.stride, c.dilation, c.groups
+
+
+def _fold(module: ResNet | BasicBlock | Bottleneck) -> None:
+    for convolution, norm in NORMED:
+        if hasattr(module, norm):
+            setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))
+            setattr(module, norm, nn.Identity())
+    shortcut = getattr(module, "downsample", None)
+    if shortcut is not None:
+        module.downsample = fuse_conv_bn_eval(*shortcut)

@@ -1,0 +1,71 @@
+"""The copy of a model that embeds pictures."""
+
+import pytest
+import torch
+from torch import nn
+
+from configs import load_config
+from models import build_model
+from models.folding import FusedBlock, folded
+
+PICTURES = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(2))
+
+
+def trained(backbone: str) -> nn.Module:
+    """A model whose norms have statistics and weights like those of a trained one."""
+    torch.manual_seed(0)
+    model = build_model(
+        load_config(None, ["pretrained", "none", "backbone", backbone, "mda_layers", "[0, 1, 2, 0]"]), 10
+    )
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_the_copy_computes_what_the_model_computes(backbone):
+    model = trained(backbone).double()
+    copied = folded(model)
+    expected = model.eval()(PICTURES.double())
+    output = copied(PICTURES.double())
+    assert torch.allclose(output.embeddings, expected.embeddings, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(output.logits, expected.logits, rtol=1e-10, atol=1e-12)
+    assert norms(copied) == 3 < norms(model)  # those of the adapters
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_convolutions_that_end_in_relu_and_sum_compute_the_same_on_a_cpu(backbone):
+    model = trained(backbone).eval()
+    fused, plain = folded(model), folded(model, autocast=True)
+    assert any(isinstance(module, FusedBlock) for module in fused.modules())
+    assert not any(isinstance(module, FusedBlock) for module in plain.modules())
+    expected = model(PICTURES).embeddings
+    for network in (fused, plain):
+        assert (network(PICTURES).embeddings - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@torch.inference_mode()
+def test_a_copy_runs_in_mixed_precision():
+    model = trained("resnet18").eval()
+    expected = model(PICTURES).embeddings
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = folded(model, autocast=True)(PICTURES).embeddings.float()
+    assert 0 < (found - expected).norm() / expected.norm() < 0.03
+
+
+def test_the_model_itself_is_left_alone():
+    model = trained("resnet18")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    copied = folded(model)
+    assert model.training and not copied.training
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
