@@ -1,4 +1,5 @@
-# `make demo` and `make test` do everything on a fresh machine. SMOKE=1 makes the demo a matter of seconds.
+# `make demo`, `make tables` and `make test` do everything on a fresh machine. SMOKE=1 makes the first two a matter of
+# seconds.
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -9,19 +10,28 @@ ifeq ($(SMOKE),1)
 DEMO_ROOT := $(DEMO)/smoke
 DEMO_DATA := --train-ids 12 --val-ids 2 --test-ids 6 --images 2 --size 64 32
 DEMO_KEYS := num_epoch 1 eval_interval 1 p_size 4 k_size 4 image_size "(64, 32)"
+TABLE := demo_ablation_smoke
+TABLE_OPTIONS := --jobs 2 --results $(DEMO)/results
 else
 DEMO_ROOT := $(DEMO)/SYSU-MM01
 DEMO_DATA := --train-ids 64 --val-ids 8 --test-ids 40 --images 4
 DEMO_KEYS :=
+TABLE := demo_ablation_quick
+TABLE_OPTIONS :=
 endif
 
-.PHONY: demo test install torchsort clean
+.PHONY: demo tables test install torchsort clean
 
 demo: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
 	$(PY) main.py --cfg configs/Demo.yml --gpu cpu --desc demo \
 		data_root $(DEMO_ROOT) output_dir $(DEMO)/ckptlog cache_dir $(DEMO)/cache $(DEMO_KEYS)
 	$(PY) -m tools.summarize --newest $(DEMO)/ckptlog
+
+tables: install
+	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
+	$(PY) -m tools.reproduce configs/tables/$(TABLE).yml --gpu cpu $(TABLE_OPTIONS) \
+		data_root $(DEMO_ROOT) cache_dir $(DEMO)/cache
 
 test: install
 	$(PY) -m pytest tests

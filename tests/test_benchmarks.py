@@ -1,21 +1,31 @@
 """The benchmarks run, and what they call the plain way computes the same."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from PIL import Image
 
+from benchmarks import epoch, memory, plain, plain_input, plain_model, retrieval, step
 from benchmarks import input as input_benchmark
-from benchmarks import plain, plain_input, plain_model, retrieval, step
 from benchmarks.features import regdb_like, sysu_like
+from configs import load_config
+from data import build_cache, build_pictures, sysu
 from engine.retrieval.protocols import evaluate_settings, rankers
 from losses.cmr import cross_modality_retrieval_loss
+from models import mcja
 from models.modules.mda import ModalityDistributionAdapter
 from tests import slow
+from tools import make_synthetic
 from utils.errors import UserError
-from utils.types import Modality
+from utils.types import Modality, Output
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -133,3 +143,191 @@ def test_plain_adapters_and_losses_compute_the_same():
     gradients = [torch.autograd.grad(loss, embeddings)[0] for loss in losses]
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*gradients)
+
+
+SMALL = ["backbone", "resnet18", "image_size", "(64, 32)", "mda_layers", "[0, 0, 1, 0]", "num_workers", "0"]
+CPU = torch.device("cpu")
+
+
+def table(printed: str) -> list[list[str]]:
+    """Cells of the printed table, its head and the line below left out."""
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+# --------------------------------------------------------------------------------------------------------------- epoch
+
+
+def test_epoch_benchmark(tmp_path, capsys):
+    arguments = ["--pictures", "900", "--batches", "4", "--device", "cpu", "--folder", str(tmp_path)]
+    epoch.main([*arguments, "p_size", "2", "k_size", "4", *SMALL])
+    printed = capsys.readouterr().out
+    still, loaded = table(printed)
+    assert loaded[:2] == ["the loader, cache disk", "4"] and still[1] == "1"
+    # 586 visible and 314 infrared pictures of 395 identities: fewer than four of each, so one chunk of each, two a batch
+    assert "900 pictures, 197 batches of 8 in an epoch" in printed
+    assert float(loaded[4].strip("~")) == pytest.approx(197 * 8 / float(loaded[2]), rel=0.02) and loaded[4][0] == "~"
+    assert float(loaded[3]) == pytest.approx(float(loaded[2]) / float(still[2]), rel=0.01) and still[3] == "1.000"
+    assert "lost to the input: " in printed
+
+
+def test_epoch_is_of_the_published_size(sysu_root):
+    benchmark = epoch.repeated(sysu.load(str(sysu_root)), sum(epoch.COUNTS))
+    counts = {modality: [r for r in benchmark.train if r.modality == modality] for modality in Modality}
+    assert benchmark.num_ids == len({record.pid for record in benchmark.train}) == 395
+    assert (len(counts[Modality.VISIBLE]), len(counts[Modality.INFRARED])) == (22258, 11909)
+    infrared = counts[Modality.INFRARED]
+    assert {r.camera for r in infrared} == {3, 6} == {int(Path(r.path).parts[-3][3:]) for r in infrared}
+
+
+def test_epoch_reads_what_decoding_would_give(sysu_root, tmp_path):
+    settings = ["image_size", "(64, 32)", "cache_dir", str(tmp_path), "num_workers", "0", "data_root", str(sysu_root)]
+    cfg, benchmark = load_config(None, settings), epoch.repeated(sysu.load(str(sysu_root)), 150)
+    epoch.fill_cache(cfg, benchmark)
+    pixels, fault = build_cache(cfg, benchmark, "train")
+    rows = torch.tensor([0, 77, 149])
+    assert fault is None and len(pixels) == 150
+    assert torch.equal(pixels[rows], build_pictures(cfg, benchmark, "train")[rows])
+
+
+def test_epoch_says_that_the_disk_is_too_small(sysu_root, tmp_path, monkeypatch):
+    cfg = load_config(None, ["cache_dir", str(tmp_path), "data_root", str(sysu_root)])
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2**30))
+    with pytest.raises(UserError, match="7.04 GB are needed, 1.00 GB are free"):
+        epoch.fill_cache(cfg, epoch.repeated(sysu.load(str(sysu_root)), 34167))
+    assert not list(tmp_path.iterdir())
+
+
+def test_stopwatch_times_its_span_only():
+    clock, engine = epoch.Stopwatch(epoch.Span(2, 3), CPU), Engine(lambda engine, batch: None)
+    events = Events.GET_BATCH_STARTED, Events.GET_BATCH_COMPLETED, Events.ITERATION_COMPLETED
+    for event, handler in zip(events, (clock.asks, clock.has, clock.done)):
+        engine.add_event_handler(event, handler)
+    engine.run(range(100))
+    assert engine.state.iteration == clock.batches == 5 and clock.timing.batches == 3
+    assert 0 < clock.timing.waiting < clock.timing.seconds
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_memory_of_a_small_network_by_hand():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(inplace=True), torch.nn.Linear(5, 2))
+    with memory.Counter(network.parameters()) as counter:
+        output = network(torch.randn(7, 3)) ** 2
+    # the input, the hidden map, which both the ReLU and the second layer keep, and the output before it is squared
+    assert counter.bytes == 4 * 7 * (3 + 5 + 2)
+    counter.leave_out([output.grad_fn._saved_self])
+    assert counter.bytes == 4 * 7 * (3 + 5)
+    assert memory.states(network) == {"weights": 4 * 32, "gradients": 4 * 32, "Adam's moments": 8 * 32}
+
+
+@pytest.mark.parametrize("dtype", memory.PRECISIONS.values())
+def test_memory_grows_with_the_batch(dtype):
+    cfg = load_config(None, ["pretrained", "none", *SMALL])
+    model = memory.make_model(cfg, CPU)
+    kept = memory.kept_by_model(model, cfg.image_size, dtype)
+    assert kept.of(12) == memory.count_model(model, torch.randn(12, 3, 64, 32), dtype)
+
+
+class Chain(torch.nn.Module):
+    """Blocks of so many sigmoids, each block recomputed."""
+
+    def __init__(self, *sigmoids: int):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.PReLU(), *(torch.nn.Sigmoid() for _ in range(count))) for count in sigmoids
+        )
+
+    def forward(self, x: torch.Tensor) -> Output:
+        for block in self.blocks:
+            x = mcja.recomputed(block, x)
+        return Output(x, x)
+
+
+# A sigmoid keeps its result, the PReLU before them the block's input. While a block is computed again, its own maps and
+# the inputs up to its own are there: with three sigmoids, then one, 1 + 3 or 2 + 1 maps.
+@pytest.mark.parametrize(("sigmoids", "maps"), [((3, 1), 4), ((1, 3), 5), ((1, 1, 1, 1), 5)])
+def test_memory_of_recomputed_blocks(sigmoids, maps):
+    assert memory.count_model(Chain(*sigmoids), torch.randn(2, 3, 6, 5), None) == maps * 4 * 2 * 3 * 6 * 5
+
+
+def test_memory_benchmark(capsys):
+    memory.main(["--batches", "4", "--device", "cpu", *SMALL])
+    rows = table(capsys.readouterr().out)
+    assert [row[:3] for row in rows] == [["4", p, r] for p in memory.PRECISIONS for r in ("no", "yes")]
+    assert rows[0][5] == "1.00" and all(float(row[3]) < float(row[4]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [(epoch.main, ["--pictures", "1"]), (epoch.main, ["--batches", "0"]), (epoch.main, ["--device", "tpu"]), (memory.main, ["--batches", "1"])],
+)  # fmt: skip
+def test_epoch_and_memory_refuse(main, arguments):
+    with pytest.raises(UserError, match=arguments[0]):
+        main(arguments)
+
+
+# ------------------------------------------------------------------------------------------------------ all of them
+
+
+STUB = """#!/bin/sh
+[ "$1" = -m ] || exit 0
+shift
+printf '%s\\t' "$@" >> "$CALLS"; echo >> "$CALLS"
+echo "| table of $1 |"
+case $1 in
+  *."$FAILS") echo "error: out of luck" >&2; exit 2;;
+esac
+"""
+ALL = ["input", "step", "epoch", "epoch", "memory", "make_synthetic", "retrieval"]
+
+
+@pytest.fixture
+def run_all(tmp_path):
+    """run_all(**environment) -> the finished script, with an interpreter that only writes down what it is asked for."""
+    stub = tmp_path / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    own = {"PYTHON": str(stub), "CALLS": str(tmp_path / "calls"), "FAILS": "", "TMPDIR": str(tmp_path)}
+    script = Path(epoch.__file__).with_name("gpu_all.sh")
+
+    def run(**environment: str) -> tuple[subprocess.CompletedProcess, list[list[str]]]:
+        command = ["bash", str(script), str(tmp_path / "out")]
+        done = subprocess.run(command, env={**os.environ, **own, **environment}, capture_output=True, text=True)
+        calls = [line.split("\t")[:-1] for line in (tmp_path / "calls").read_text().splitlines()]
+        return done, calls
+
+    return run
+
+
+@pytest.mark.parametrize("smoke", ["0", "1"])
+def test_all_benchmarks_are_asked_for_what_they_take(run_all, tmp_path, smoke):
+    done, calls = run_all(SMOKE=smoke)
+    assert done.returncode == 0 and [call[0].split(".")[1] for call in calls] == ALL
+    takes = {"input": input_benchmark.parse, "step": step.parse, "epoch": epoch.parse, "memory": memory.parse, "retrieval": retrieval.parse}  # fmt: skip
+    for (_, name), arguments in ((call[0].split("."), call[1:]) for call in calls):
+        given = takes[name](arguments) if name in takes else make_synthetic.build_parser().parse_args(arguments)
+        load_config(None, getattr(given, "opts", []))
+    shown = done.stdout.index("## input")
+    assert shown < done.stdout.index("| table of benchmarks.input |") < done.stdout.index("## retrieval")
+    assert "| table" not in done.stdout[:shown] and "all parts passed" in done.stdout
+    assert not list(tmp_path.glob("tmp.*"))  # the scratch folder
+
+
+def test_a_failing_benchmark_leaves_the_others_alone(run_all, tmp_path):
+    done, calls = run_all(FAILS="epoch")
+    assert done.returncode == 1 and len(calls) == len(ALL)
+    assert done.stdout.splitlines()[-1] == "failed: epoch (exit code 2); epoch-gpu (exit code 2);"
+    assert "error: out of luck" in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_chosen_benchmarks_only(run_all):
+    assert [call[0] for call in run_all(PARTS="retrieval input", SPLIT="exp")[1]] == ["benchmarks.input", "benchmarks.retrieval"]  # fmt: skip
+
+
+def test_a_benchmark_of_the_script_runs(tmp_path):
+    chosen = {"SMOKE": "1", "PARTS": "input", "PYTHON": sys.executable}
+    script = Path(epoch.__file__).with_name("gpu_all.sh")
+    done = subprocess.run(["bash", str(script), str(tmp_path)], env={**os.environ, **chosen}, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and table((tmp_path / "tables.md").read_text())[0][0] == "one by one"

@@ -11,7 +11,7 @@ from configs.defaults import GROUPS, KEYS, get_defaults
 from utils.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-YML_FILES = sorted(CONFIGS.glob("**/*.yml"))
+YML_FILES = sorted(CONFIGS.glob("*.yml"))
 RELEASED = """
 prefix: SYSU_MCJA
 dataset: 'sysu'

@@ -9,9 +9,9 @@ from engine.retrieval.distances import cosine_distances
 from engine.retrieval.k_reciprocal import k_reciprocal_distance
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
-from engine.retrieval.protocols import evaluate_settings, rankers
+from engine.retrieval.protocols import evaluate_settings, narrowed, rankers
 from tests.conftest import golden
-from utils.types import Features, Modality, MserDefaults, Record, Setting, Trial
+from utils.types import Features, Modality, MserDefaults, Record, Setting, Split, Trial
 
 MSER = MserDefaults(4, 3, 0.3, True)
 METRICS = ("r1", "r5", "r10", "r20", "mAP", "mINP")
@@ -184,3 +184,27 @@ def test_distances_are_computed_once_for_trials_with_the_same_queries():
     settings = [Setting(name, Modality.INFRARED, trials) for name in "ab"]
     evaluate_settings(drawn(1), settings, sysu.excluded, ranker, 1.0)
     assert prepared == [9, 3]
+
+
+def test_a_split_narrowed_to_some_protocols_gives_their_results_from_fewer_pictures():
+    data = drawn(3)
+    counts = {modality: len(features.pids) for modality, features in data.items()}
+    rng = np.random.default_rng(0)
+    trials = {
+        name: [Trial(rng.permutation(counts[Modality.INFRARED])[:7], rng.permutation(counts[Modality.VISIBLE])[:size]) for _ in range(2)]
+        for name, size in (("few", 6), ("many", counts[Modality.VISIBLE]))
+    }  # fmt: skip
+    settings = [Setting(name, Modality.INFRARED, found) for name, found in trials.items()]
+    records = [
+        [Record(f"{modality.name} {row}", int(pid), 1, modality) for row, pid in enumerate(data[modality].pids)]
+        for modality in Modality
+    ]
+    split, rows = narrowed(Split(*records, settings, ("few",)), ["few"])
+    assert [setting.protocol for setting in split.settings] == ["few"]
+    asked = np.unique(np.concatenate([trial.gallery for trial in trials["few"]]))
+    assert rows[Modality.VISIBLE].tolist() == asked.tolist() and len(asked) < counts[Modality.VISIBLE]
+    assert [record.path for record in split.visible] == [f"VISIBLE {row}" for row in asked]
+    fewer = {m: Features(f.embeddings[:, rows[m]], f.pids[rows[m]], f.cameras[rows[m]]) for m, f in data.items()}
+    for ranking in ("cosine", "mser"):
+        expected = evaluate_settings(data, settings[:1], sysu.excluded, rankers(MSER)[ranking], 1.0)
+        assert evaluate_settings(fewer, split.settings, sysu.excluded, rankers(MSER)[ranking], 1.0) == expected

@@ -15,15 +15,20 @@ from utils.errors import UserError, reason
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's content at once: a reader, or a crash, sees the old text or the new one.
+    """write_bytes of a text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content at once: a reader, or a crash, sees the old content or the new one.
 
     Raises UserError where it cannot be written; the old file is then as it was.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:

@@ -16,7 +16,7 @@ from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_rank
 from engine.retrieval.metrics import Scores, chance_rank1, query_scores, summary
 from engine.retrieval.mser import mser_ranking
 from engine.retrieval.reranking import Ranking
-from utils.types import Exclusion, Features, Modality, MserDefaults, Setting, Trial
+from utils.types import Exclusion, Features, Modality, MserDefaults, Setting, Split, Trial
 
 # (query [Vq, Q, D], gallery [Vg, N, D], both normalised, memory in GB) -> a ranking of any part of that gallery.
 # Whatever trials with the same queries share is computed when the ranker is called.
@@ -71,6 +71,25 @@ def evaluate_settings(
     }
 
 
+def narrowed(split: Split, protocols: Sequence[str]) -> tuple[Split, dict[Modality, np.ndarray]]:
+    """A split of these protocols and of the pictures that they use; and the rows of those pictures in the given split."""
+    settings = [setting for setting in split.settings if setting.protocol in protocols]
+    asked = defaultdict(list)
+    for setting in settings:
+        for trial in setting.trials:
+            asked[setting.query_modality].append(trial.query)
+            asked[_other(setting.query_modality)].append(trial.gallery)
+    rows = {modality: np.unique(np.concatenate(asked[modality])) for modality in Modality}
+
+    def renumbered(setting: Setting) -> Setting:
+        query, gallery = rows[setting.query_modality], rows[_other(setting.query_modality)]
+        found = [Trial(np.searchsorted(query, t.query), np.searchsorted(gallery, t.gallery)) for t in setting.trials]
+        return setting._replace(trials=found)
+
+    records = ([given[row] for row in rows[m]] for m, given in zip(Modality, (split.visible, split.infrared)))
+    return Split(*records, [renumbered(setting) for setting in settings], tuple(protocols)), rows
+
+
 def chance(features: Mapping[Modality, Features], setting: Setting, excluded: Exclusion) -> float:
     """Rank-1 that a random order would have, as a fraction, mean over the trials."""
     values = []
@@ -103,8 +122,11 @@ def _scores(
 
 
 def _sides(features: Mapping[Modality, Features], setting: Setting) -> tuple[Features, Features]:
-    other = Modality.INFRARED if setting.query_modality == Modality.VISIBLE else Modality.VISIBLE
-    return features[setting.query_modality], features[other]
+    return features[setting.query_modality], features[_other(setting.query_modality)]
+
+
+def _other(modality: Modality) -> Modality:
+    return Modality.INFRARED if modality == Modality.VISIBLE else Modality.VISIBLE
 
 
 def _take(features: Features, rows: np.ndarray) -> Features:

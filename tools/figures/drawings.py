@@ -1,0 +1,184 @@
+"""The pictures of a run by the names that --what knows: from its material to PNG files with their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tools.figures.cmc import cmc_curve, cmc_figure
+from tools.figures.curves import curves_figure, progress_curves
+from tools.figures.distances import distances_figure
+from tools.figures.embedding import SMALLEST, embedding_figure, flatten, pick_pictures
+from tools.figures.masks import MOST_MASKS, masks_figure
+from tools.figures.material import Material
+from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_queries, ranked_lists_figure
+from tools.figures.ranking import RankedTrial, nearest, pairs_of
+from tools.figures.style import MODALITY_NAMES, RANKING_NAMES, to_png
+from tools.figures.vimc import operations, pixels, vimc_figure
+from tools.report.pictures import Picture
+from utils.errors import UserError
+from utils.types import Modality, Record
+
+MASKED_IDENTITIES = 2
+
+
+class Drawn(NamedTuple):
+    """A picture and the name of its file."""
+
+    name: str  # without suffix
+    picture: Picture
+
+
+def curves(material: Material) -> list[Drawn]:
+    """Raises UserError for a run that did not train."""
+    if not material.scalars and not progress_curves(material.rows):
+        raise UserError(f"{material.folder}: no training curves; the run did not train, or not for a whole epoch")
+    figure = curves_figure(material.scalars, material.rows)
+    caption = (
+        "Means of each epoch, from the run's TensorBoard files; rank-1 and mAP during training from results.jsonl. "
+        "Epoch 0 is the model before training."
+    )
+    return [Drawn("curves", Picture("Training curves", caption, _png(material, figure)))]
+
+
+def cmc(material: Material) -> list[Drawn]:
+    found = {
+        ranking: {s.protocol: cmc_curve(material.ranked(s, ranking).first) for s in material.settings}
+        for ranking in material.rankings
+    }
+    caption = (
+        "The share of the queries whose identity is among the first k identities of the ranked gallery, mean over the "
+        "trials of each protocol. The vertical axis does not begin at 0."
+    )
+    return [Drawn("cmc", Picture("CMC curves", caption, _png(material, cmc_figure(found))))]
+
+
+def distances(material: Material) -> list[Drawn]:
+    """Raises UserError where one kind of pair is missing."""
+    found = {ranking: pairs_of(material.ranked(material.shown, ranking).shown) for ranking in material.rankings}
+    for pairs in found.values():
+        if not len(pairs.same) or not len(pairs.different):
+            raise UserError(f"{material.folder}: {material.shown.protocol} has not both kinds of pairs to compare")
+    caption = (
+        f"Distances of all pairs of a query and a gallery picture that count in {_trial(material)}. The overlap is the "
+        "share that the two distributions have in common: 0 % if one threshold would part them, 100 % if they are alike."
+    )
+    return [
+        Drawn("distances", Picture("Distances across the modalities", caption, _png(material, distances_figure(found))))
+    ]
+
+
+def ranked_lists(material: Material) -> list[Drawn]:
+    """Raises UserError where no query has a match."""
+    drawn = []
+    for ranking in material.rankings:
+        trial = material.ranked(material.shown, ranking).shown
+        scores = trial.scores
+        picked = pick_queries(
+            scores.precision.cpu().numpy(), (scores.first > 0).cpu().numpy(), each=material.choice.queries
+        )
+        if not picked:
+            raise UserError(f"{material.folder}: no query of {material.shown.protocol} has a match in its gallery")
+        lists = [ranked_list(material, trial, kind, row, float(scores.precision[row])) for kind, row in picked]
+        caption = (
+            f"The queries with the best, the median and the worst average precision in {_trial(material)}, each followed by "
+            f"its first {PLACES} gallery pictures. A tick and a solid green frame: the query's identity; a cross and a "
+            "dashed red frame: another one. Under each picture its distance to the query and its identity. Pictures from "
+            "the query's own place, which the protocol skips, are not shown."
+        )
+        title = f"Ranked lists, {RANKING_NAMES[ranking]}"
+        png = _png(material, ranked_lists_figure(lists, ranking))
+        drawn.append(Drawn(f"ranked_lists_{ranking}", Picture(title, caption, png)))
+    return drawn
+
+
+def ranked_list(material: Material, trial: RankedTrial, kind: str, row: int, precision: float) -> RankedList:
+    """One query's first places, with their pictures."""
+    side = material.shown.query_modality
+    other = Modality.INFRARED if side == Modality.VISIBLE else Modality.VISIBLE
+    gallery = material.records(other)
+    found = [
+        Found(_person(material, gallery[trial.trial.gallery[column]]), float(trial.distances[row, column]))
+        for column in nearest(trial, row, PLACES)
+    ]
+    query = _person(material, material.records(side)[trial.trial.query[row]])
+    return RankedList(kind, query, side, precision, found)
+
+
+def embedding(material: Material) -> list[Drawn]:
+    """Raises UserError where too few identities have pictures in both modalities."""
+    features = material.features
+    rows = pick_pictures({modality: side.pids.cpu().numpy() for modality, side in features.items()})
+    chosen = [(features[m].embeddings[0][rows[m]].cpu().numpy(), features[m].pids[rows[m]].cpu().numpy()) for m in rows]
+    modalities = np.concatenate([np.full(len(rows[m]), int(m)) for m in rows])
+    if len(modalities) < SMALLEST:
+        raise UserError(f"{material.folder}: too few test identities have pictures in both modalities for a map")
+    points = flatten(np.concatenate([embeddings for embeddings, _ in chosen]))
+    pids = np.concatenate([labels for _, labels in chosen])
+    caption = (
+        f"t-SNE (cosine distance, fixed seed) of {len(pids)} test pictures of the first {len(np.unique(pids))} test identities. "
+        "A colour and a number stand for an identity, circles for visible and triangles for infrared pictures. A model that "
+        "aligns the modalities puts circles and triangles of one colour together. Distances between far groups mean little."
+    )
+    picture = Picture("Map of the embeddings", caption, _png(material, embedding_figure(points, pids, modalities)))
+    return [Drawn("embedding", picture)]
+
+
+def masks(material: Material) -> list[Drawn]:
+    """Raises UserError for a model without adapters."""
+    records = _both_modalities(material)
+    found = material.masks(records)
+    if not found:
+        raise UserError(f"{material.folder}: the model has no MDA adapters (mda_layers), so there are no masks")
+    pictures = np.stack([pixels(material.picture(record)) for record in records])
+    names = [f"{MODALITY_NAMES[record.modality]}, id {record.pid}" for record in records]
+    caption = (
+        "The spatial masks of the last modality distribution adapter of each stage that has one, over test pictures. Each "
+        "mask is a softmax over the positions: 1 is a uniform mask's weight. "
+        f"Each adapter has {next(iter(found.values())).shape[1]} masks; {MOST_MASKS} at most are shown."
+    )
+    return [
+        Drawn("masks", Picture("Masks of the adapters", caption, _png(material, masks_figure(pictures, names, found))))
+    ]
+
+
+def vimc(material: Material) -> list[Drawn]:
+    """Raises UserError where no training picture is visible."""
+    visible = [record for record in material.benchmark.train if record.modality == Modality.VISIBLE]
+    if not visible:
+        raise UserError(f"{material.folder}: no training picture is visible, and VIMC changes no other")
+    picture = material.picture(visible[0])
+    figure = vimc_figure(pixels(picture), operations(picture, material.recipe, seed=material.record["seed"]))
+    caption = (
+        "What the visible-infrared modality coordinator makes of one visible training picture, with the random draws of "
+        "training: in training one of these (or a hue shift) is applied to a visible picture with p = 1/8 each."
+    )
+    return [Drawn("vimc", Picture("VIMC", caption, _png(material, figure)))]
+
+
+DRAWINGS: Mapping[str, Callable[[Material], list[Drawn]]] = {
+    drawing.__name__: drawing for drawing in (curves, cmc, ranked_lists, distances, embedding, masks, vimc)
+}
+RANKED = {"cmc", "ranked_lists", "distances"}  # those that need rankings
+
+
+def _png(material: Material, figure: Figure) -> bytes:
+    return to_png(figure, material.choice.small)
+
+
+def _trial(material: Material) -> str:
+    return f"the first trial of {material.shown.protocol}"
+
+
+def _person(material: Material, record: Record) -> Person:
+    return Person(pixels(material.picture(record)), record.pid, record.camera)
+
+
+def _both_modalities(material: Material) -> list[Record]:
+    """A picture of each modality of the first identities that have both."""
+    first = {modality: {record.pid: record for record in reversed(material.records(modality))} for modality in Modality}
+    shared = sorted(set(first[Modality.VISIBLE]) & set(first[Modality.INFRARED]))[:MASKED_IDENTITIES]
+    return [first[modality][pid] for pid in shared for modality in Modality]

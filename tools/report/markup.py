@@ -1,0 +1,40 @@
+"""Pieces of HTML: whatever comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterable
+from html import escape
+
+from tools.figures.style import DPI
+from tools.report.pictures import Picture
+
+CSS_DPI = 96
+
+
+def tag(name: str, *content: str, **attributes: str | int) -> str:
+    """An element of ready HTML; attribute values are escaped, and a trailing _ of their names is dropped."""
+    given = "".join(f' {key.rstrip("_")}="{escape(str(value))}"' for key, value in attributes.items())
+    return f"<{name}{given}>{''.join(content)}</{name}>"
+
+
+def text(name: str, content: object, **attributes: str | int) -> str:
+    """An element that holds text."""
+    return tag(name, escape(str(content)), **attributes)
+
+
+def items(lines: Iterable[str]) -> str:
+    """A list of ready HTML."""
+    return tag("ul", *(tag("li", line) for line in lines))
+
+
+def figure(picture: Picture) -> str:
+    """The picture inside the page, in its natural size on paper, with its caption."""
+    width, height = (round(side * CSS_DPI / DPI) for side in struct.unpack(">II", picture.png[16:24]))
+    source = "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
+    image = (
+        f'<img src="{source}" width="{width}" height="{height}" alt="{escape(f"{picture.title}. {picture.caption}")}">'
+    )
+    caption = tag("figcaption", text("strong", f"{picture.title}."), " ", escape(picture.caption))
+    return tag("figure", image, caption)

@@ -1,0 +1,126 @@
+"""Runs what a table is made of and writes the table: as Markdown, LaTeX, CSV and one HTML page.
+
+python -m tools.reproduce configs/tables/main_sysu.yml --gpu 0 data_root /data/SYSU-MM01
+
+What is finished is not run again, and what was interrupted goes on where it was (docs/tables.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from data import build_benchmark, data_root, describe
+from tools.report.pictures import Picture
+from tools.tables.collect import collect
+from tools.tables.commands import shell_lines, unfinished
+from tools.tables.identity import code_hash
+from tools.tables.launch import Launcher
+from tools.tables.outcome import Outcome
+from tools.tables.plan import make_plan
+from tools.tables.reading import read_table
+from tools.tables.writing import preview, write_outcome
+from tools.visualize import run_pictures
+from utils.cli import Parser, exit_code, natural
+from utils.device import pick_device
+from utils.errors import UserError
+
+HOME = Path(__file__).resolve().parent.parent
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", type=Path, metavar="TABLE.yml", help="one of configs/tables")
+    parser.add_argument("--gpu", default="0", help="number of the first GPU, or cpu (default: 0)")
+    parser.add_argument("--jobs", type=natural, default=1, metavar="N", help="runs at a time, each on a GPU of its own")
+    parser.add_argument("--print", action="store_true", help="print the commands of what is to be run; start nothing")
+    parser.add_argument("--collect", action="store_true", help="write the table of what is finished; start nothing")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override in every run")
+    return parser.parse_intermixed_args(argv)
+
+
+def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
+    """Do it all; why runs failed, by identity."""
+    slots = slots_of(args.gpu, args.jobs, elsewhere=args.print)
+    plan = make_plan(read_table(args.table), args.opts, data_fingerprints(), code_hash(HOME))
+    todo = unfinished(plan.jobs, args.results)
+    if args.print:
+        print("\n".join(["# in the folder of main.py", *shell_lines(todo, args.results, slots[0])]))
+        return {}
+    failures: Mapping[str, str] = {}
+    done = len(plan.jobs) - len(todo)
+    say(f"{plan.table.path}: {done} of {len(plan.jobs)} runs are finished" + ("" if todo else ", nothing to do"))
+    if todo and not args.collect:
+        failures = Launcher(args.results, slots, len(plan.jobs), say).run(todo)
+    finish(collect(plan, args.results, failures), args.results, slots[0])
+    return failures
+
+
+def finish(outcome: Outcome, results: Path, gpu: str) -> None:
+    """Write the files, print the table and where it is."""
+    paths = write_outcome(outcome, results / outcome.table.name, partial(pictures_of, outcome, gpu))
+    say("\n".join([preview(outcome), *map(str, paths)]))
+
+
+def pictures_of(outcome: Outcome, gpu: str) -> dict[str, list[Picture]]:
+    """Pictures of the first finished run of the row that the table names for them; none before there is one."""
+    (row,) = (row for row in outcome.rows if row.name == outcome.table.pictures)
+    finished = [run for run in row.runs if run.state == "finished"]
+    return {f"{row.name}, {run.label}": run_pictures(run.folder, pick_device(gpu)) for run in finished[:1]}
+
+
+def slots_of(gpu: str, jobs: int, elsewhere: bool) -> list[str]:
+    """What each of the runs at a time is told as --gpu. elsewhere: the GPUs are those of another machine."""
+    if jobs < 1:
+        raise UserError("--jobs 0: give 1 or more")
+    if gpu == "cpu":
+        return ["cpu"] * jobs
+    if not gpu.isdecimal():
+        raise UserError(f"--gpu {gpu}: give the number of the first GPU, or cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count and int(gpu) + jobs > count and not elsewhere:
+        raise UserError(f"--gpu {gpu} --jobs {jobs}: there are {count} GPUs, numbered from 0")
+    return [str(int(gpu) + number) for number in range(jobs)]
+
+
+def data_fingerprints() -> Callable[[CfgNode, int], str]:
+    """The fingerprint of a configuration's pictures, each data set and split read once."""
+    known: dict[tuple, str] = {}
+
+    def fingerprint(cfg: CfgNode, seed: int) -> str:
+        key = (cfg.dataset, data_root(cfg), cfg.trial, cfg.select == "val" and seed)
+        if key not in known:
+            known[key] = describe(cfg, build_benchmark(cfg, seed), {})["fingerprint"]
+        return known[key]
+
+    return fingerprint
+
+
+say = partial(print, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all is finished, 1 runs failed, 2 bad input, 130 interrupted."""
+    failures: dict[str, str] = {}
+    return exit_code(lambda: failures.update(reproduce(parse(argv)))) or int(bool(failures))
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Table files: from YAML to a checked `Table`. A mistake is one UserError naming the file, the row and the field."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from yacs.config import CfgNode
+
+from configs import load_config
+from data import DATASETS, regdb, sysu
+from tools.tables.table import RANKINGS, Column, Table, TableRow, options
+from utils.errors import UserError, pick
+from utils.results import SHOWN
+
+PROTOCOLS = {
+    "sysu": [setting.protocol for setting in sysu.protocol_settings("sysu", [], 0, {})],
+    "regdb": [setting.protocol for setting in regdb.protocol_settings("regdb", 0, 0)],
+}
+SPLITS = {"sysu": (), "regdb": range(1, 11)}  # the values of `trial`; none where the data set has one split
+TEST_KEYS = {"mser_k1", "mser_k2", "mser_lambda", "mser_queries_only", "eval_amp"}  # no training depends on them
+RUNNERS_KEYS = {
+    "resume": "the runner resumes by itself",
+    "test_only": "give the row `tests: ROW`",
+    "output_dir": "--results says where runs go",
+    "mser": "every table shows both rankings",
+}
+
+
+class Form(NamedTuple):
+    """What a field of a table file must look like."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value)) and not _repeated(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_natural(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+TEXT = Form(_is_text, "a text")
+TEXTS = Form(_list_of(_is_text), "a list of texts, each once")
+BASES = Form(lambda value: _is_text(value) or TEXTS.fits(value), "a table's name, or a list of them")
+NUMBERS = Form(_list_of(_is_natural), "a list of whole numbers such as [8, 9, 10], each once")
+MAPPING = Form(lambda value: isinstance(value, dict), "`name: value` pairs")
+MAPPINGS = Form(
+    lambda value: isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value), "a list of rows"
+)
+TABLE_FIELDS = {
+    "base": BASES, "title": TEXT, "note": TEXT, "cfg": TEXT, "keys": MAPPING, "seeds": NUMBERS, "splits": NUMBERS,
+    "protocols": TEXTS, "metrics": TEXTS, "rows": MAPPINGS, "pictures": TEXT,
+}  # fmt: skip
+ROW_FIELDS = {"name": TEXT, "keys": MAPPING, "tests": TEXT, "ranking": TEXT, "published": MAPPING, "source": TEXT}
+NEEDED = ("title", "cfg", "seeds", "protocols", "metrics", "rows")
+
+
+def read_table(path: Path) -> Table:
+    """A table file, checked against the configuration's keys and the data set's protocols. Opens no picture."""
+    fields = read_fields(path, ())
+    for name in NEEDED:
+        if name not in fields:
+            raise UserError(f"{path}: {name} is missing; docs/tables.md shows a table file")
+    cfg = configuration(str(path), fields["cfg"], fields.get("keys", {}))
+    require_choices(path, "protocols", fields["protocols"], PROTOCOLS[cfg.dataset])
+    require_choices(path, "metrics", fields["metrics"], SHOWN)
+    require_splits(path, fields.get("splits", []), cfg.dataset)
+    table = Table(
+        path=path,
+        title=fields["title"],
+        note=fields.get("note", ""),
+        cfg=fields["cfg"],
+        keys=typed(cfg, fields.get("keys", {})),
+        seeds=tuple(fields["seeds"]),
+        splits=tuple(fields.get("splits", [])),
+        protocols=tuple(fields["protocols"]),
+        metrics=tuple(fields["metrics"]),
+        rows=(),
+        pictures="",
+    )
+    rows: dict[str, TableRow] = {}
+    for number, given in enumerate(fields["rows"], start=1):
+        row = read_row(table, rows, number, given)
+        rows[row.name] = row
+    trained = [row.name for row in rows.values() if row.tests is None]
+    pictures = fields.get("pictures", trained[-1])
+    require_choices(path, "pictures", [pictures], trained)
+    return table._replace(rows=tuple(rows.values()), pictures=pictures)
+
+
+def read_fields(path: Path, seen: Sequence[Path]) -> dict[str, Any]:
+    """The file's fields over those of the files that it is based on, whose published figures it does not take over."""
+    if path in seen:
+        raise UserError(f"{path}: base leads back to this file")
+    fields = read_yaml(path)
+    require_fields(str(path), fields, TABLE_FIELDS)
+    names = fields.pop("base", [])
+    merged: dict[str, Any] = {}
+    for name in [names] if isinstance(names, str) else names:
+        base = read_fields(path.with_name(f"{name}.yml"), (*seen, path))
+        merged = over(merged, {**base, **unpublished(base)})
+    return over(merged, fields)
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of both files, those of `above` where both have one; `keys` are taken from both key by key."""
+    keys = {**below.get("keys", {}), **above.get("keys", {})}
+    return {**below, **above, **({"keys": keys} if keys else {})}
+
+
+def unpublished(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of a file without their published figures, which are those of other runs."""
+    if "rows" not in fields:
+        return {}
+    kept = ROW_FIELDS.keys() - {"published", "source"}
+    return {"rows": [{name: value for name, value in row.items() if name in kept} for row in fields["rows"]]}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); configs/tables holds the table files") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise UserError(f"{path}: not valid YAML{where}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold `field: value` lines")
+    return content
+
+
+def read_row(table: Table, before: Mapping[str, TableRow], number: int, given: Mapping[str, Any]) -> TableRow:
+    """One row; `before`: the rows above it, which it may refer to."""
+    where = f"{table.path}: row {given['name']!r}" if _is_text(given.get("name")) else f"{table.path}: row {number}"
+    require_fields(where, given, ROW_FIELDS)
+    if "name" not in given:
+        raise UserError(f"{where}: name is missing")
+    if given["name"] in before:
+        raise UserError(f"{where}: name is that of an earlier row; names tell rows apart")
+    keys, tests = given.get("keys", {}), given.get("tests")
+    if tests is not None:
+        keys = {**tested_row(where, before, tests, keys).keys, **keys}
+    if "ranking" in given:
+        require_choices(where, "ranking", [given["ranking"]], RANKINGS)
+    cfg = configuration(where, table.cfg, {**table.keys, **keys})
+    published = read_published(where, table, given.get("published", {}))
+    if published and "source" not in given:
+        raise UserError(f"{where}: source is missing: where are the published figures from?")
+    return TableRow(
+        name=given["name"],
+        keys=typed(cfg, keys),
+        tests=tests,
+        rankings=(given["ranking"],) if "ranking" in given else RANKINGS,
+        published=published,
+        source=given.get("source", ""),
+    )
+
+
+def tested_row(where: str, before: Mapping[str, TableRow], name: str, keys: Iterable[str]) -> TableRow:
+    """The row whose model is tested; UserError unless it trains one that `keys` leave as it is."""
+    trained = {row.name: row for row in before.values() if row.tests is None}
+    if name not in trained:
+        raise UserError(f"{where}: tests = {name!r} must name a row above it that trains its model")
+    for key in keys:
+        if key not in TEST_KEYS:
+            choices = ", ".join(sorted(TEST_KEYS))
+            raise UserError(f"{where}: keys: {key} needs a training of its own; with `tests`, change only {choices}")
+    return trained[name]
+
+
+def read_published(where: str, table: Table, given: Mapping[str, Any]) -> dict[Column, float]:
+    """{protocol: {ranking: {metric: percent}}}, flattened."""
+    figures = {}
+    for column, value in _leaves(where, given):
+        for name, choices in zip(column, (table.protocols, RANKINGS, table.metrics)):
+            require_choices(where, "published", [name], choices)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+            raise UserError(f"{where}: published = {value!r} must be a percentage, 0 to 100")
+        figures[column] = float(value)
+    return figures
+
+
+def _leaves(where: str, given: Any, names: tuple[str, ...] = ()) -> Iterable[tuple[Column, Any]]:
+    if len(names) == len(Column._fields):
+        yield Column(*names), given
+        return
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: published = {given!r} must be written as protocol: {{ranking: {{metric: percent}}}}")
+    for name, inner in given.items():
+        yield from _leaves(where, inner, (*names, name))
+
+
+def configuration(where: str, cfg: str, keys: Mapping[str, Any]) -> CfgNode:
+    """The configuration of a file and changed keys; a mistake in it is said to be in `where`."""
+    for key in keys:
+        if key in RUNNERS_KEYS:
+            raise UserError(f"{where}: keys: {key} cannot be set here: {RUNNERS_KEYS[key]}")
+    try:
+        loaded = load_config(cfg, options(keys))
+        pick(DATASETS, loaded.dataset, "dataset")
+    except UserError as error:
+        raise UserError(f"{where}: {str(error).replace('command line: ', 'keys: ')}") from None
+    return loaded
+
+
+def typed(cfg: CfgNode, keys: Iterable[str]) -> dict[str, Any]:
+    """The values of some keys in their own types."""
+    return {key: cfg[key] for key in keys}
+
+
+def require_fields(where: str, given: Mapping[str, Any], forms: Mapping[str, Form]) -> None:
+    """UserError for an unknown field and for one that is not of its form."""
+    for name, value in given.items():
+        if name not in forms:
+            nearest = difflib.get_close_matches(str(name), forms, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(forms)}"
+            raise UserError(f"{where}: unknown field {name!r}; {hint}")
+        if not forms[name].fits(value):
+            raise UserError(f"{where}: {name} = {value!r} must be {forms[name].words}")
+
+
+def require_choices(where: str | Path, field: str, given: Iterable[str], choices: Iterable[str]) -> None:
+    for name in given:
+        if name not in choices:
+            raise UserError(f"{where}: {field}: {name!r} is unknown; choose from {', '.join(choices)}")
+
+
+def require_splits(path: Path, given: Sequence[int], dataset: str) -> None:
+    known = SPLITS[dataset]
+    if given and not known:
+        raise UserError(f"{path}: splits: {dataset} has one split; leave the field out")
+    for split in given:
+        if split not in known:
+            raise UserError(f"{path}: splits: {split} is unknown; {dataset} has {known[0]} to {known[-1]}")
+
+
+def _repeated(values: Sequence[Any]) -> bool:
+    return any(value in values[:position] for position, value in enumerate(values))

@@ -1,0 +1,83 @@
+"""Draw the pictures of a run: PNG files for screen and paper (docs/report.md).
+
+python -m tools.visualize RUN --what ranked_lists
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from tools.figures.drawings import DRAWINGS, RANKED, Drawn
+from tools.figures.material import Choice, Material
+from tools.report.pictures import Picture, write_png
+from tools.tables.table import RANKINGS
+from utils.cli import Parser, exit_code
+from utils.device import pick_device
+from utils.errors import UserError
+from utils.logging import log_to_terminal, logger
+
+FIGURES = "figures"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    log_to_terminal()
+    names = list(DRAWINGS) if args.what == "all" else [args.what]
+    material = Material(args.run, pick_device(args.gpu), choice(args, names), args.opts)
+    folder = args.out or args.run / FIGURES
+    drawings = draw(material, names) if args.what == "all" else DRAWINGS[args.what](material)
+    for drawn in drawings:
+        path = folder / f"{drawn.name}.png"
+        write_png(path, drawn.picture.png)
+        logger.info(f"written: {path}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m tools.visualize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--what", choices=[*DRAWINGS, "all"], default="all", help="which pictures (default: all)")
+    parser.add_argument("--ranking", choices=RANKINGS, help="only this one (default: those of the run's final test)")
+    parser.add_argument("--protocol", metavar="NAME", help="of ranked lists and distances (default: the quick one)")
+    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="of each kind in ranked lists (default: 1)")  # fmt: skip
+    parser.add_argument("--small", action="store_true", help="files of about 100 kB, for web pages")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"where to write (default: RUN/{FIGURES})")
+    parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys that differ now, such as: data_root FOLDER")
+    return parser.parse_intermixed_args(argv)
+
+
+def choice(args: argparse.Namespace, names: Sequence[str]) -> Choice:
+    """What of the run the arguments ask for; without a picture that shows a ranking the plain one does, without spectra."""
+    rankings = (args.ranking,) if args.ranking else None if RANKED & set(names) else ("cosine",)
+    return Choice(rankings, args.protocol, args.queries, args.small)
+
+
+def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
+    """The named pictures, one after the other; one that this run has no material for is left out, with a warning."""
+    for name in names:
+        try:
+            yield from DRAWINGS[name](material)
+        except UserError as error:
+            logger.warning(f"no picture of {name}: {error}")
+
+
+def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
+    """All pictures that can be made of a run; a warning says which could not, and why."""
+    try:
+        material = Material(folder, device, Choice())
+    except UserError as error:
+        logger.warning(f"no pictures: {error}")
+        return []
+    return [drawn.picture for drawn in draw(material, list(DRAWINGS))]
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))
