@@ -26,9 +26,10 @@ from engine.checkpoint import (
 )
 from losses import build_criterion
 from models import build_model
-from utils.cli import Parser, exit_code, natural
+from utils.cli import Parser, natural, run_together
 from utils.device import pick_device
 from utils.logging import log_to_file, log_to_terminal, logger
+from utils.processes import connect, on_main
 from utils.results import format_table, write_rows
 from utils.runs import LOG, RESULTS, new_run_folder, read_record, write_record
 from utils.seeding import seed_everything
@@ -39,7 +40,7 @@ DEFAULT_SEED = 8
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
-    parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
+    parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0; torchrun: one each)")
     parser.add_argument("--seed", type=natural, help=f"of everything (default: {DEFAULT_SEED}, or the resumed run's)")
     parser.add_argument("--desc", help="last part of the run folder's name")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")
@@ -50,7 +51,7 @@ def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     cfg = load_config(args.cfg, args.opts)
     log_to_terminal()
-    device = pick_device(args.gpu)
+    device = connect(pick_device(args.gpu))
     checkpoint = open_checkpoint(cfg.resume, best=cfg.test_only) if cfg.resume else None
     resumed = checkpoint if checkpoint and checkpoint.origin and not cfg.test_only else None
     for line in [*cautions(cfg), *(resume_notes(resumed, cfg, args.seed) if resumed else [])]:
@@ -68,12 +69,12 @@ def run(argv: Sequence[str] | None) -> None:
     record = {"command": sys.argv, "seed": seed, "device": str(device), "data": describe(cfg, benchmark, test.chance())}
 
     if cfg.test_only:
-        folder = open_folder(cfg, args.desc, None, record)
+        folder = on_main(partial(open_folder, cfg, args.desc, None, record))
         rows = test(model, tested_stage(checkpoint), rankings(cfg))
-        write_rows(folder / RESULTS, rows)
+        on_main(partial(write_rows, folder / RESULTS, rows))
     else:
         loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg)
-        folder = open_folder(cfg, args.desc, resumed, record)
+        folder = on_main(partial(open_folder, cfg, args.desc, resumed, record))
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
         rows = training.run(rankings(cfg))
     logger.info(f"epoch {rows[0].epoch}, in percent:\n{format_table(rows)}")
@@ -94,4 +95,4 @@ def open_folder(cfg: CfgNode, desc: str | None, resumed: Checkpoint | None, reco
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(partial(run, None)))
+    sys.exit(run_together(partial(run, None)))

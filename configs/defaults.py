@@ -44,7 +44,7 @@ DATA = (
     Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED),
     Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED),
     Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER),
-    Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most", HERE),
+    Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE),
     Key("cache", str, "disk", "where decoded pictures are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none")),
     Key("cache_dir", str, "cache", "folder of the files of decoded pictures: one per data set, part of it and image size", HERE),
     Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),

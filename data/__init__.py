@@ -18,10 +18,11 @@ from data.cache import MappedPixels, cached
 from data.images import PictureDataset, Pictures, as_it_is
 from data.listing import fingerprint
 from data.pixels import HeldPixels, open_pixels
-from data.prefetch import Prefetcher
-from data.samplers import NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
+from data.prefetch import Prefetcher, own_run
+from data.samplers import BY_PICTURES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
 from utils.errors import UserError, pick
 from utils.logging import logger
+from utils.processes import me
 from utils.types import Benchmark, Modality, Record, Split
 
 DATASETS = {"sysu": sysu, "regdb": regdb}
@@ -62,17 +63,31 @@ def describe(cfg: CfgNode, benchmark: Benchmark, chance: Mapping[str, float]) ->
 
 
 def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int, device: torch.device) -> Prefetcher:
-    """Training batches, their images on `device` where that is a GPU; its `batch_sampler` is an EpochBatchSampler."""
+    """Training batches, their images on `device` where that is a GPU; its `batch_sampler` is an EpochBatchSampler.
+
+    UserError where several processes cannot share a batch out evenly.
+    """
     sampler = build_batch_sampler(cfg, benchmark.train, seed)
-    return _loader(cfg, benchmark, _train_part(benchmark), device, batch_sampler=sampler, persistent=True)
+    by_pictures = SAMPLERS[cfg.sample_method] in BY_PICTURES
+    key, what = ("batch_size", "pictures") if by_pictures else ("p_size", "identities")
+    if cfg[key] % me().world:
+        raise UserError(
+            f"{key} = {cfg[key]}: {me().world} processes cannot share so many {what} out evenly; "
+            f"give a multiple of {me().world}, or start another number of processes"
+        )
+    return _loader(cfg, benchmark, _train_part(benchmark), device, training=True, batch_sampler=sampler)
 
 
 def build_test_loader(
     cfg: CfgNode, benchmark: Benchmark, split: Split, modality: Modality, device: torch.device
 ) -> Prefetcher:
-    """All pictures of one modality of the benchmark's test or validation split in order, in batches of `test_batch_size`."""
+    """All pictures of one modality of the benchmark's test or validation split in order, in batches of `test_batch_size`.
+
+    Of several processes each gets a run of them. UserError where there are fewer pictures than processes.
+    """
     part = _split_part("test" if split is benchmark.test else "val", modality)
-    return _loader(cfg, benchmark, part, device, batch_size=cfg.test_batch_size or 2 * cfg.batch_size, shuffle=False)
+    own = own_run(range(len(parts(benchmark)[part])))
+    return _loader(cfg, benchmark, part, device, batch_size=cfg.test_batch_size or 2 * cfg.batch_size, sampler=own)
 
 
 def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
@@ -88,7 +103,7 @@ def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
 def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPixels, str | None]:
     """The cache file of one of the `parts`, and why it was written now, None where it was there (data.cache.cached)."""
     path, pictures = build_cache_path(cfg, benchmark, part), build_pictures(cfg, benchmark, part)
-    return cached(path, pictures, _processes(cfg.num_workers))
+    return cached(path, pictures, _workers(cfg.num_workers))
 
 
 def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
@@ -113,7 +128,7 @@ def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> E
         if left_out:
             logger.warning(f"{len(left_out)} identities lack one modality and are left out by {cfg.sample_method}")
         identities -= set(left_out)
-    if len(identities) < cfg.p_size and cfg.sample_method not in ("none", "cross_modality_random"):
+    if len(identities) < cfg.p_size and draw not in BY_PICTURES:
         raise UserError(
             f"p_size = {cfg.p_size}: {cfg.sample_method} has only {len(identities)} identities; lower p_size"
         )
@@ -150,20 +165,22 @@ def _split_part(split: str, modality: Modality) -> str:
 
 
 def _loader(
-    cfg: CfgNode, benchmark: Benchmark, part: str, device: torch.device, persistent: bool = False, **batching
+    cfg: CfgNode, benchmark: Benchmark, part: str, device: torch.device, training: bool = False, **batching
 ) -> Prefetcher:
     pictures, path = build_pictures(cfg, benchmark, part), build_cache_path(cfg, benchmark, part)
-    workers = _processes(cfg.num_workers)
+    workers = _workers(cfg.num_workers)
     pixels = open_pixels(pictures, cfg.cache, path, device, workers)
     # Pixels that are on the GPU already are picked there by this process: no worker, no copy.
     there = isinstance(pixels, HeldPixels) and pixels.tensor.is_cuda
     workers = 0 if there else workers
+    # Training batches are shared out in the data set, which knows the identities; test pictures by their sampler.
+    share = (me().rank, me().world) if training else ()
     loader = DataLoader(
-        PictureDataset(parts(benchmark)[part], pixels),
+        PictureDataset(parts(benchmark)[part], pixels, *share),
         num_workers=workers,
         collate_fn=as_it_is,
         pin_memory=device.type == "cuda" and not there,
-        persistent_workers=persistent and workers > 0,
+        persistent_workers=training and workers > 0,
         # Its own generator: opening a loader must not move the global random state that a resumed run restores.
         generator=torch.Generator().manual_seed(0),
         **batching,
@@ -171,5 +188,6 @@ def _loader(
     return Prefetcher(loader, device)
 
 
-def _processes(given: int | None) -> int:
-    return min(os.cpu_count() or 1, 8) if given is None else given
+def _workers(given: int | None) -> int:
+    cores = max(1, (os.cpu_count() or 1) // me().local_world)
+    return min(cores, 8) if given is None else given

@@ -47,13 +47,17 @@ def normalise(images: Tensor) -> Tensor:
     return images.float().div_(255).sub_(mean).div_(std)
 
 
-def augment(images: Tensor, modalities: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor, modalities: Tensor, recipe: Recipe, generator: torch.Generator, own: Tensor | None = None
+) -> Tensor:
     """A training batch, [B, 3, H, W] uint8 on any device -> normalised float32 on the same device.
 
     modalities: [B] int64, on the CPU as they come from the loader; infrared pictures never get the colour part.
-    generator: of the CPU; a batch takes the same number of values from it whatever is switched on.
+    generator: of the CPU; a batch takes the same number of values from it whatever is switched on. own: [b] int64, where
+    `images` are only these rows of the batch: they become what they are in the whole batch.
     """
-    draws = Draws(len(images), generator)
+    draws = Draws(len(modalities), generator, own)
+    modalities = modalities if own is None else modalities[own]
     if on_cpu(images):
         return in_one_pass(images, modalities, recipe, draws)
     out = colour(images, modalities, recipe, draws)
@@ -62,16 +66,17 @@ def augment(images: Tensor, modalities: Tensor, recipe: Recipe, generator: torch
 
 
 class Draws:
-    """Uniform random numbers in [0, 1) for each picture of a batch, taken by name."""
+    """Uniform random numbers in [0, 1) for each picture of a batch, or for its rows `own`, taken by name."""
 
     COLUMNS = {
         "part": 1, "fires": 1, "amounts": 4, "channels": 2, "cc_tries": 2 * TRIES, "cc_place": 2,
         "flip": 1, "window": 2, "erases": 1, "erase_tries": 2 * TRIES, "erase_place": 2,
     }  # fmt: skip
 
-    def __init__(self, count: int, generator: torch.Generator):
+    def __init__(self, count: int, generator: torch.Generator, own: Tensor | None = None):
         widths = list(self.COLUMNS.values())
         table = torch.rand(count, sum(widths), generator=generator, dtype=torch.float64)
+        table = table if own is None else table[own]
         self.columns = dict(zip(self.COLUMNS, table.split(widths, dim=1)))
 
     def __getitem__(self, name: str) -> Tensor:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from data.images import Pictures, Pixels
 from utils.errors import UserError, reason
 from utils.logging import logger
+from utils.processes import hide_bar
 
 try:
     import fcntl
@@ -163,7 +164,7 @@ def read_all(pixels: Pixels, workers: int, doing: str) -> Iterator[Tensor]:
         num_workers=min(workers, len(rows)),
         generator=torch.Generator().manual_seed(0),  # the global random state stays as it is
     )
-    with tqdm(total=len(pixels), desc=doing, unit=" pictures", leave=False, disable=None) as bar:
+    with tqdm(total=len(pixels), desc=doing, unit=" pictures", leave=False, disable=hide_bar()) as bar:
         for images in loader:
             yield images
             bar.update(len(images))

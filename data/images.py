@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.shares import split_by_identity
 from utils.errors import UserError
 from utils.types import Batch, Record
 
@@ -54,12 +55,13 @@ class Pictures:
 class PictureDataset(Dataset):
     """Records as pictures; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them.
 
-    pixels: of these records, in their order.
+    pixels: of these records, in their order. rank, world: with several processes, a batch has the pictures of this one.
     """
 
-    def __init__(self, records: Sequence[Record], pixels: Pixels):
+    def __init__(self, records: Sequence[Record], pixels: Pixels, rank: int = 0, world: int = 1):
         self.labels = torch.tensor([record[1:] for record in records], dtype=torch.int64)
         self.pixels = pixels
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,7 +70,10 @@ class PictureDataset(Dataset):
         """A batch of the given rows; the images are where the pixels are, everything else on the CPU."""
         rows = torch.tensor(indices, dtype=torch.int64)
         pids, cameras, modalities = self.labels[rows].unbind(1)
-        return Batch(self.pixels[rows], pids, cameras, modalities, rows)
+        if self.world == 1:
+            return Batch(self.pixels[rows], pids, cameras, modalities, rows)
+        shares = split_by_identity(pids, self.world)
+        return Batch(self.pixels[rows[shares[self.rank]]], pids, cameras, modalities, rows, shares)
 
 
 def as_it_is(batch: Batch) -> Batch:

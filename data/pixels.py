@@ -13,6 +13,7 @@ from data.cache import NoCache, cached, read_all
 from data.images import Pictures, Pixels
 from utils.logging import logger
 from utils.memory import free_memory
+from utils.processes import machine_first, me
 
 SHARED_MEMORY = Path("/dev/shm")  # a file system of its own, small in many containers
 CPU = torch.device("cpu")
@@ -40,7 +41,8 @@ def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device,
         return pictures
     name = path.stem
     try:
-        pixels, _ = cached(path, pictures, workers)
+        with machine_first():
+            pixels, _ = cached(path, pictures, workers)
     except NoCache as error:
         logger.warning(f"cache: {error}; without one, pictures are decoded whenever they are needed")
         pixels = pictures
@@ -60,7 +62,7 @@ def find_home(name: str, kind: str, needed: int, device: torch.device) -> torch.
             return device
         logger.warning(f"cache = gpu: {name}: {lack}; trying main memory")
     if kind in ("gpu", "ram"):
-        lack = lack_of_memory(CPU, needed)
+        lack = lack_of_memory(CPU, needed * me().local_world)  # each process holds them all
         if lack is None:
             return CPU
         logger.warning(f"cache = {kind}: {name}: {lack}; not kept in main memory")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from data.shares import split_in_order
+from utils.errors import UserError
+from utils.processes import alone, me
 from utils.types import Batch
+
+
+def own_run(rows: Sequence[int]) -> Sequence[int]:
+    """The run of rows that is this process's, all of them if it is alone. UserError where there are too few."""
+    if len(rows) < me().world and not alone():
+        raise UserError(f"{len(rows)} test pictures are too few for {me().world} processes; start fewer")
+    run = split_in_order(len(rows), me().rank, me().world)
+    return rows[run.start : run.stop]
 
 
 class Prefetcher:
@@ -24,6 +35,12 @@ class Prefetcher:
     @property
     def batch_sampler(self) -> Sampler:
         return self.loader.batch_sampler
+
+    def of(self, rows: Sequence[int]) -> Prefetcher:
+        """A loader of these rows of the same pictures, in this order; of several processes each gets a run of them."""
+        kept = ("batch_size", "num_workers", "collate_fn", "pin_memory", "generator")
+        settings = {name: getattr(self.loader, name) for name in kept}
+        return Prefetcher(DataLoader(self.loader.dataset, sampler=own_run(rows), **settings), self.device)
 
     def __len__(self) -> int:
         return len(self.loader)

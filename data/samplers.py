@@ -81,6 +81,7 @@ SAMPLERS: dict[str, Callable[[np.random.Generator, ndarray, ndarray, Sizes], Bat
     "identity_cross_modality": identity_cross_modality,
 }
 NEEDS_BOTH = (cross_modality_identity, identity_cross_modality)
+BY_PICTURES = (plain, cross_modality_random)  # know no identities, so p_size and k_size mean nothing to them
 
 
 class EpochBatchSampler(Sampler[list[int]]):

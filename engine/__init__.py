@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from data import build_recipe, build_test_loader
 from data.augment import augment
 from engine.checkpoint import Checkpoint, Origin, restore
+from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
 from engine.optim import adam, align, follow, gradient_scaler, precision, step_schedule
@@ -22,6 +23,7 @@ from engine.trainer import create_trainer
 from engine.training import Progress, Schedule, Training
 from losses import Criterion
 from utils.logging import logger
+from utils.processes import alone, me
 from utils.runs import LAST, TENSORBOARD
 from utils.seeding import RandomStates
 from utils.types import Benchmark, Modality, MserDefaults, Split
@@ -63,10 +65,13 @@ def build_training(
     checkpoint: Checkpoint | None,
 ) -> Training:
     """A run in `folder`, new or going on with a checkpoint's states. `model` is on the device, its weights loaded."""
+    model = synchronise_norms(model, device)
     optimizer = adam(model, cfg.lr, cfg.wd)
     dtype = precision(cfg.fp16, cfg.amp_dtype, device)
     scaler = gradient_scaler(device, dtype)
     generator = torch.Generator()
+    if cfg.compile and not alone():
+        logger.warning("compile: not with several processes; training goes on without it")
     trainer = create_trainer(
         model,
         criterion,
@@ -75,10 +80,11 @@ def build_training(
         partial(augment, recipe=build_recipe(cfg), generator=generator),
         device,
         dtype,
-        cfg.compile,
+        cfg.compile and alone(),
     )
     names = ("loss", *criterion.terms)
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
+    attach_statistics(trainer, model)
     rescue = partial(_rescue, folder)
     attach_guard(trainer, model, names, every=1 if device.type == "cpu" else cfg.log_period, rescue=rescue)
     attach_log(trainer, optimizer, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
@@ -96,11 +102,11 @@ def build_training(
         align(optimizer)
         follow(parts["scheduler"], cfg.lr, cfg.wd)
     schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
-    selection = test
-    if benchmark.validation is not None:
-        selection = build_evaluator(cfg, benchmark, benchmark.validation, device)
-    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype or torch.float32}, {device}")
+    selection = test if benchmark.validation is None else build_evaluator(cfg, benchmark, benchmark.validation, device)
+    where = device if alone() else f"{me().world} processes, {device.type}"
+    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype or torch.float32}, {where}")
     origin = origin_of(cfg, benchmark, seed)
+    selection = selection.narrowed(selection.split.quick)
     return Training(trainer, loader, parts, schedule, test, selection, folder, origin, report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from data.augment import normalise
 from data.vimc import spectra
-from engine.retrieval.protocols import Ranker, chance, evaluate_settings
+from engine.distributed import gather_features
+from engine.retrieval.protocols import Ranker, chance, evaluate_settings, narrowed
 from models.folding import folded
 from utils.logging import logger
+from utils.processes import hide_bar, on_main
 from utils.types import Batch, Exclusion, Features, Modality, ResultRow, Setting, Split, Stage
 
 
@@ -53,7 +56,9 @@ class Evaluator:
         features = self.extract(model, with_spectra="mser" in rankings)
         extracted = time.perf_counter()
         settings = [s for s in self.split.settings if protocols is None or s.protocol in protocols]
-        rows = result_rows(features, settings, self.excluded, {name: self.rankers[name] for name in rankings}, self.memory_gb, self.trial, stage)  # fmt: skip
+        rankers = {name: self.rankers[name] for name in rankings}
+        # Every process gets the main one's rows: all decide alike which model is the best.
+        rows = on_main(lambda: result_rows(features, settings, self.excluded, rankers, self.memory_gb, self.trial, stage))  # fmt: skip
         logger.info(
             f"evaluated epoch {stage.epoch}: embedding {extracted - clock:.1f} s, "
             f"ranking {time.perf_counter() - extracted:.1f} s"
@@ -61,14 +66,27 @@ class Evaluator:
         return rows
 
     def extract(self, model: nn.Module, with_spectra: bool) -> dict[Modality, Features]:
-        """Embeddings of both modalities; visible pictures in four spectra where asked, infrared ones have one."""
+        """Embeddings of both modalities; visible pictures in four spectra where asked, infrared ones have one.
+
+        Each process embeds the pictures that its loaders have, and gets the embeddings of all.
+        """
         network = folded(model, autocast=self.dtype is not None)
-        return {
+        counts = {Modality.VISIBLE: len(self.split.visible), Modality.INFRARED: len(self.split.infrared)}
+        own = {
             modality: extract_features(
                 network, loader, self.device, with_spectra and modality == Modality.VISIBLE, self.dtype
             )
             for modality, loader in self.loaders.items()
         }
+        return {modality: gather_features(features, counts[modality]) for modality, features in own.items()}
+
+    def narrowed(self, protocols: Sequence[str]) -> Evaluator:
+        """An evaluator of these protocols that embeds only the pictures they use."""
+        split, rows = narrowed(self.split, protocols)
+        evaluator = copy.copy(self)
+        evaluator.split = split
+        evaluator.loaders = {modality: loader.of(rows[modality]) for modality, loader in self.loaders.items()}
+        return evaluator
 
     def chance(self) -> dict[str, float]:
         """Rank-1 of a random order, in percent, by protocol."""
@@ -122,7 +140,7 @@ def extract_features(
 
     engine, store = Engine(step), EpochOutputStore()
     store.attach(engine, "features")
-    ProgressBar(persist=False, desc="embedding", disable=None).attach(engine)
+    ProgressBar(persist=False, desc="embedding", disable=hide_bar()).attach(engine)
     engine.run(loader)
     embeddings, pids, cameras = zip(*store.data)
     return Features(torch.cat(embeddings, dim=1), torch.cat(pids), torch.cat(cameras))

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from data.samplers import EpochBatchSampler
 from utils.errors import UserError
 from utils.logging import logger
+from utils.processes import hide_bar, is_main
 from utils.seeding import derive_seed
 from utils.types import ResultRow
 
@@ -81,7 +82,7 @@ def attach_log(
 
     The means are summed up on `device`, where the step leaves its output: nothing waits for it in between.
     """
-    ProgressBar(persist=False, disable=None).attach(trainer)
+    ProgressBar(persist=False, disable=hide_bar()).attach(trainer)
     for name in names:
         Average(output_transform=lambda output, name=name: output[name], device=device).attach(trainer, name)
     started = [0.0]
@@ -108,7 +109,12 @@ def attach_log(
 def attach_tensorboard(
     trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], folder: Path
 ) -> Callable[[ResultRow], None]:
-    """Curves of the epoch means and the learning rate. Returns what adds a row of results to them."""
+    """Curves of the epoch means and the learning rate. Returns what adds a row of results to them.
+
+    Only the main process writes any.
+    """
+    if not is_main():
+        return lambda row: None
     curves = TensorboardLogger(log_dir=str(folder))
 
     @trainer.on(Events.EPOCH_COMPLETED)

@@ -12,8 +12,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from engine.checkpoint import Origin, Stateful, load_weights_into, open_checkpoint, save_checkpoint
+from engine.distributed import send
 from engine.evaluator import Evaluator, mean_rank1
 from utils.logging import logger
+from utils.processes import on_main
 from utils.results import format_table, write_rows
 from utils.runs import BEST, LAST, RESULTS
 from utils.types import ResultRow, Stage
@@ -54,7 +56,8 @@ class Training:
     """Runs `trainer` over `loader` for the schedule's epochs, saving everything needed to go on exactly.
 
     parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress). `test` evaluates the
-    final settings, `selection` the quick ones during training, whose rows `report` is told.
+    final settings, `selection` the quick ones during training, whose rows `report` is told. Of several processes the main
+    one alone touches `folder`.
     """
 
     def __init__(
@@ -86,8 +89,10 @@ class Training:
             state = {"epoch": self.progress.epoch, "max_epochs": self.schedule.num_epoch, "epoch_length": length}
             self.trainer.load_state_dict(state)
             self.trainer.run(self.loader)
-        rows = self.test(self.model, self._choose(), rankings)
-        write_rows(self.folder / RESULTS, [*self._rows(), *rows])
+        stage = on_main(self._choose)
+        send(self.model)
+        rows = self.test(self.model, stage, rankings)
+        self._write([*self._rows(), *rows])
         return rows
 
     def _begin(self) -> None:
@@ -142,7 +147,10 @@ class Training:
 
     def _publish(self) -> None:
         """results.jsonl holds exactly what the checkpoint holds: rows of an unfinished epoch are not kept."""
-        write_rows(self.folder / RESULTS, self._rows())
+        self._write(self._rows())
+
+    def _write(self, rows: Sequence[ResultRow]) -> None:
+        on_main(lambda: write_rows(self.folder / RESULTS, rows))
 
     def _save(self, name: str) -> None:
-        save_checkpoint(self.folder, name, self.origin, self.parts)
+        on_main(lambda: save_checkpoint(self.folder, name, self.origin, self.parts))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ import pytest
 import main
 from configs.defaults import KEYS
 from data import sysu
-from tests.conftest import TINY
-from tools import document_keys, evaluate, prepare, summarize
+from tests.conftest import TINY, only_run
+from tools import document_keys, evaluate, prepare, reproduce, summarize, visualize
 from utils.logging import stop_logging
 from utils.results import read_rows
 
@@ -21,8 +23,9 @@ HOME = Path(main.__file__).parent
 README = (HOME / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
 # Run by .ci/run, from a clean clone.
-IN_CI = {"make demo", "make test"}
-RUN_HERE = ("python main.py ", "python -m tools.prepare ", "python -m tools.summarize ", "python -m tools.evaluate ")
+IN_CI = {"make demo", "make tables", "make test"}
+TOOLS = ("evaluate", "prepare", "reproduce", "summarize", "visualize")
+RUN_HERE = ("python main.py ", "torchrun ", *(f"python -m tools.{name} " for name in TOOLS))
 
 
 def test_every_command_is_known():
@@ -78,6 +81,33 @@ def test_evaluate_command(sysu_root, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"sysu/all/1-shot +\| +\d+\.\d\d ", printed)
     assert re.search(r"\nmser: \d+\.\d\d s\npeak memory: \d+\.\d\d GB\n", printed)
+
+
+def test_torchrun_command(sysu_root, tmp_path):
+    (line,) = [line for line in COMMANDS if line.startswith("torchrun ")]
+    arguments = shlex.split(line.replace("/data/SYSU-MM01", str(sysu_root)))[1:]
+    small = [*TINY[2:], "num_epoch", "1", "eval_initial", "false", "backbone", "resnet18", "pretrained", "none"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *arguments, *small]
+    subprocess.run([*command, "num_workers", "0", "output_dir", str(tmp_path)], check=True, cwd=HOME, timeout=300)
+    assert read_rows(only_run(tmp_path) / "results.jsonl")
+
+
+def test_reproduce_command(sysu_root, tmp_path, monkeypatch, capsys):
+    """As far as it starts nothing; test_reproduce.py and .ci/run go further."""
+    monkeypatch.chdir(HOME)
+    (line,) = [line for line in COMMANDS if line.startswith("python -m tools.reproduce ")]
+    arguments = shlex.split(line.replace("/data/SYSU-MM01", str(sysu_root)))[3:]
+    assert reproduce.main([*arguments, "--print", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("main.py --cfg configs/SYSU_MCJA.yml --gpu 0 --seed 8 ") == 1
+
+
+def test_visualize_command(finished, capsys):
+    (line,) = [line for line in COMMANDS if line.startswith("python -m tools.visualize ")]
+    visualize.main([*shlex.split(line.replace("RUN", str(finished)))[3:], "--gpu", "cpu"])
+    stop_logging()
+    written = {path.stem for path in (finished / "figures").glob("*.png")}
+    assert written >= {"cmc", "curves", "distances", "embedding", "masks", "ranked_lists_cosine", "vimc"}
+    assert capsys.readouterr().out.count("written: ") == len(written)
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_batch_has_the_labels_of_its_pictures(dataset):
     assert batch.cameras.tolist() == [4, 1, 1, 5]
     assert batch.modalities.tolist() == [0, 1, 1, 1]
     assert batch.indices.tolist() == [4, 1, 1, 5]
-    assert {t.dtype for t in batch[1:]} == {torch.int64} and len(dataset) == 6
+    assert {t.dtype for t in batch[1:5]} == {torch.int64} and batch.shares is None and len(dataset) == 6
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -41,7 +41,8 @@ def step(scaler=None, dtype=None, criterion=None):
     """(model after one step, the step's output, what the augmentation was given)."""
     model, given = Linear().eval(), []
 
-    def augmentation(images, modalities):
+    def augmentation(images, modalities, own):
+        assert own is None
         given.append((images.dtype, modalities))
         return images.float() / 255
 
@@ -142,7 +143,7 @@ def test_a_compiled_step_is_the_same_step_even_if_compiling_fails(monkeypatch, c
     for model, compile in zip(models, (False, True)):
         criterion = Criterion({"id": lambda output, b: identity_loss(output.logits, b.pids)})
         trainer = create_trainer(
-            model, criterion, adam(model, 0.1, 0.01), gradient_scaler(CPU, None), lambda images, _: images.float(), CPU, None, compile
+            model, criterion, adam(model, 0.1, 0.01), gradient_scaler(CPU, None), lambda images, _, own: images.float(), CPU, None, compile
         )  # fmt: skip
         trainer.run([batch(), batch()])
     for plain, compiled in zip(models[0].state_dict().values(), models[1].state_dict().values()):

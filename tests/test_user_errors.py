@@ -60,7 +60,7 @@ def broken_sysu(sysu_root, tmp_path) -> Path:
         (["resume", "configs"], "resume = configs: the folder holds no last.pth"),
         (["test_only", "true"], "test_only needs `resume`"),
         (["pretrained", "weights.pth"], "weights.pth: no such file"),
-        (["--gpu", "0,1"], "several GPUs are not supported yet"),
+        (["--gpu", "0,1"], "torchrun --nproc_per_node=N main.py ... uses N GPUs"),
         (["--seed", "x"], "argument --seed: 'x' is not a whole number, 0 or more"),
         (["--seed", "-1"], "argument --seed: '-1' is not a whole number, 0 or more"),
         (["--nonsense"], "--nonsense"),

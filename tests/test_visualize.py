@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_to(finished, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     words = [str(finished), "--what", "curves", "--gpu", "cpu", "--out", str(tmp_path / "file" / "below")]
     assert exit_code(partial(visualize.main, words)) == 2
-    assert "could not be written" in capsys.readouterr().err
+    assert "below: cannot be made (Not a directory)" in capsys.readouterr().err
 
 
 def test_parts_that_a_run_lacks_are_named():

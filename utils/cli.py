@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 
 from utils.errors import UserError
+from utils.processes import LOST, claim, join, leave, lost_another, part, started_together
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,3 +50,32 @@ def exit_code(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def run_together(work: Callable[[], None]) -> int:
+    """exit_code(work), in this process or in each of several that torchrun started; one of these says what went wrong.
+
+    A process that fails ends at once, whatever the others wait for; torchrun then ends them.
+    """
+    if not started_together():
+        return exit_code(work)
+    try:
+        code = exit_code(partial(_first_speaks, work))
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    return leave(code) if code else 0
+
+
+def _first_speaks(work: Callable[[], None]) -> None:
+    try:
+        join()
+        work()
+        part()
+    except (Exception, KeyboardInterrupt) as error:
+        if not claim("error"):
+            time.sleep(1)  # the first to end is the one that torchrun's report names
+            leave(1)
+        if lost_another(error):
+            raise UserError(LOST) from None
+        raise

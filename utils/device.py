@@ -8,24 +8,34 @@ import torch
 
 from utils.errors import UserError
 from utils.logging import logger
+from utils.processes import alone, me
 
 
 def pick_device(name: str) -> torch.device:
     """The device that `--gpu` means: "cpu", or a GPU's number; the CPU, with a warning, where there is no GPU.
 
-    Raises UserError for several GPUs and for a GPU that is not there.
+    Where torchrun started several processes, each takes the GPU of its number on the machine. Raises UserError for
+    several GPUs in one process and for a GPU that is not there.
     """
     if name == "cpu":
         return torch.device("cpu")
     if not name.isdecimal():
-        raise UserError(f"--gpu {name}: give the number of one GPU, or cpu; several GPUs are not supported yet")
+        raise UserError(
+            f"--gpu {name}: give the number of one GPU, or cpu; torchrun --nproc_per_node=N main.py ... uses N GPUs"
+        )
     if not torch.cuda.is_available():
         logger.warning(f"--gpu {name}: no GPU is available, using the CPU")
         return torch.device("cpu")
-    if int(name) >= torch.cuda.device_count():
-        raise UserError(f"--gpu {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
-    torch.cuda.set_device(int(name))  # what asks for "the current GPU" should mean this one
-    return torch.device("cuda", int(name))
+    number, count = int(name) if alone() else me().local_rank, torch.cuda.device_count()
+    if not alone() and me().local_world > count:
+        raise UserError(
+            f"{me().local_world} processes were started on a machine with {count} GPUs: each needs one of its own; "
+            f"give torchrun --nproc_per_node={count}, or give main.py --gpu cpu"
+        )
+    if number >= count:
+        raise UserError(f"--gpu {name}: there are {count} GPUs, numbered from 0")
+    torch.cuda.set_device(number)  # what asks for "the current GPU" should mean this one
+    return torch.device("cuda", number)
 
 
 def named_device(name: str | None) -> torch.device:

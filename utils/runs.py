@@ -15,6 +15,7 @@ import torch
 
 from utils.errors import UserError
 from utils.files import write_text
+from utils.processes import me
 
 PACKAGES = ("torch", "torchvision", "pytorch-ignite", "yacs", "torchsort", "numpy", "scipy", "Pillow")
 CONFIG, RECORD, LOG, RESULTS, TENSORBOARD = "config.yml", "run.json", "log.txt", "results.jsonl", "tensorboard"
@@ -37,9 +38,10 @@ def new_run_folder(output_dir: str, dataset: str, prefix: str, desc: str | None,
 
 
 def write_record(folder: Path, config: str, record: dict[str, Any]) -> None:
-    """Write config.yml (text as given) and run.json: the record, the versions and the git commit."""
+    """Write config.yml (text as given) and run.json: the record, the number of processes, versions and git commit."""
     write_text(folder / CONFIG, config)
-    write_text(folder / RECORD, json.dumps({**record, "versions": versions(), "git": git_state()}, indent=2) + "\n")
+    here = {"processes": me().world, "versions": versions(), "git": git_state()}
+    write_text(folder / RECORD, json.dumps({**record, **here}, indent=2) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -27,13 +27,14 @@ class Record(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Pictures of B records, as the loader hands them over."""
+    """Pictures of B records, as the loader hands them over. One of W processes has the labels of all, and its pictures."""
 
-    images: Tensor  # [B, 3, H, W] uint8, RGB
+    images: Tensor  # [B, 3, H, W] uint8, RGB; [B / W, 3, H, W] in one of W processes
     pids: Tensor  # [B] int64
     cameras: Tensor  # [B] int64
     modalities: Tensor  # [B] int64, values of Modality
     indices: Tensor  # [B] int64, rows of the record list
+    shares: Tensor | None = None  # [W, B / W] int64, which rows of the batch each process has; None: one has them all
 
 
 class Output(NamedTuple):

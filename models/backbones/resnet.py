@@ -13,6 +13,7 @@ from torchvision.models import ResNet, WeightsEnum, resnet
 
 from utils.errors import UserError, reason
 from utils.files import load_weights
+from utils.processes import machine_first
 
 
 class Architecture(NamedTuple):
@@ -68,7 +69,8 @@ def load_pretrained(network: ResNet, architecture: Architecture, source: str) ->
 
 def _imagenet(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with machine_first():
+            return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(

@@ -1,0 +1,134 @@
+"""What each of two processes computes for tests/test_distributed.py: python -m tests.together FOLDER DATA_ROOT."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from configs import load_config
+from data import build_benchmark, build_recipe, build_train_loader
+from data.augment import augment
+from engine.distributed import GatherRows, attach_statistics, gather_features, send, synchronise_norms
+from engine.optim import gradient_scaler
+from engine.trainer import create_trainer
+from losses import build_criterion
+from models import build_model
+from tests.conftest import TINY
+from utils.cli import run_together
+from utils.processes import connect, me, on_main
+from utils.types import Features
+
+CPU = torch.device("cpu")
+KEYS = [
+    *TINY[4:],
+    "sample_method",
+    "cross_modality_identity",
+    "k_size",
+    "2",
+    "image_size",
+    "(32, 32)",
+    "num_workers",
+    "0",
+]
+
+
+class Steps:
+    """Steps of training in float64, by plain gradient descent, with batch norms in eval mode."""
+
+    def __init__(self, data_root: str, *keys: str, dtype: torch.dtype = torch.float64):
+        cfg = load_config("configs/Demo.yml", [*KEYS, "data_root", data_root, *keys])
+        torch.manual_seed(0)
+        benchmark = build_benchmark(cfg, 0)
+        self.model = build_model(cfg, benchmark.num_ids).to(dtype)
+        for adapter in self.model.MDA_3:
+            nn.init.constant_(adapter.norm_bn.weight, 0.5)  # at the start it closes the adapter
+        self.loader = build_train_loader(cfg, benchmark, 0, CPU)
+        self.generator, self.recipe = torch.Generator().manual_seed(0), build_recipe(cfg)
+        self.scaler = gradient_scaler(CPU, None)
+        self.criterion = build_criterion(cfg)
+        self.seen: list[dict[str, Any]] = []
+
+    def augmentation(self, images, modalities, own):
+        self.images = augment(images, modalities, self.recipe, self.generator, own)
+        for module in self.model.modules():
+            module.training = not isinstance(module, nn.modules.batchnorm._BatchNorm)
+        return self.images.to(self.model.classifier.weight.dtype)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Losses, gradients and pictures of two steps."""
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
+        trainer = create_trainer(self.model, self.criterion, optimizer, self.scaler, self.augmentation, CPU, None)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note)
+        trainer.run(self.loader, epoch_length=2)
+        return self.seen
+
+    def note(self, engine: Engine) -> None:
+        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.requires_grad}
+        shares = engine.state.batch.shares
+        self.seen.append(
+            {
+                "output": dict(engine.state.output),
+                "gradients": {name: None if g is None else g.clone() for name, g in gradients.items()},
+                "images": self.images,
+                "own": torch.arange(len(self.images)) if shares is None else shares[me().rank],
+            }
+        )
+
+
+def compute(folder: Path, data_root: str) -> None:
+    """Everything that is compared with one process or with numbers."""
+    found = {
+        "both": Steps(data_root).run(),
+        "cmr": Steps(data_root, "loss_id", "false").run(),
+        "recomputed": Steps(data_root, "grad_checkpoint", "true").run(),
+        "overflow": overflow(data_root),
+        "gather": gather(),
+        "features": features(),
+        "statistics": statistics(),
+        "main": on_main(lambda: {"rank": me().rank}),
+    }
+    torch.save(found, folder / f"{me().rank}.pt")
+
+
+def overflow(data_root: str) -> tuple[float, bool]:
+    """The scale after a step whose gradients overflow, and whether the step was left out."""
+    steps = Steps(data_root, dtype=torch.float32)
+    steps.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    before = steps.model.classifier.weight.clone()
+    steps.run()
+    return steps.scaler.get_scale(), torch.equal(before, steps.model.classifier.weight)
+
+
+def gather() -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [[0, 1], [2, 3]] and [[4, 5], [6, 7]] together, and the gradient of the sum of their cubes."""
+    own = (torch.arange(4.0).view(2, 2) + 4 * me().rank).requires_grad_()
+    rows = GatherRows.apply(own)
+    (rows**3).sum().backward()
+    return rows.detach(), own.grad
+
+
+def features() -> Features:
+    """Five pictures in two spectra; the picture's number is its identity."""
+    own = torch.tensor([[0, 1], [2, 3, 4]][me().rank])
+    return gather_features(Features(torch.stack([own, 10 + own])[:, :, None].float(), own, -own), 5)
+
+
+def statistics() -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch norm's running mean after an epoch whose batches' means were 1 and 3, and a weight sent by process 0."""
+    model = synchronise_norms(nn.Sequential(nn.BatchNorm1d(2, momentum=1.0)), CPU)
+    engine = Engine(lambda engine, batch: model(batch))
+    attach_statistics(engine, model)
+    engine.run([torch.full((4, 2), 1.0 + 2 * me().rank)])
+    model[0].weight.data.fill_(me().rank + 5.0)
+    send(model)
+    return model[0].running_mean, model[0].weight.detach()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(run_together(lambda: (connect(CPU), compute(Path(sys.argv[1]), sys.argv[2]))))
