@@ -28,6 +28,7 @@ from models import build_model
 from models.folding import folded
 from models.modules.mda import ModalityDistributionAdapter
 from utils.cli import Parser, exit_code
+from utils.memory import keep_freed_memory
 from utils.types import Batch, Output
 
 IDENTITIES = 395
@@ -44,6 +45,7 @@ class Variant(NamedTuple):
     channels_last: bool = True
     dtype: torch.dtype | None = None
     compile: bool = False
+    keep: bool = False  # freed memory
     folded: bool = False  # for embedding
 
 
@@ -54,14 +56,16 @@ LADDER = (
     PLAIN._replace(name="+ adapters by products of matrices", plain_losses=False, plain_adapters=False),
     Variant("+ fused Adam", channels_last=False),
     Variant("+ channels_last"),
+    Variant("+ freed memory kept", keep=True),
 )
-COMPILED = Variant("+ compile, float32", compile=True)
-HALF = Variant("channels_last, bf16 autocast", dtype=torch.bfloat16)
+COMPILED = Variant("+ compile, float32", compile=True, keep=True)
+HALF = Variant("all but compile, bf16 autocast", dtype=torch.bfloat16, keep=True)
 EMBEDDING = (
     PLAIN,
     Variant("adapters by products, channels_last"),
     Variant("+ batch norms, ReLU and sums in the convolutions", folded=True),
-    Variant("channels_last, batch norms in the convolutions, bf16 autocast", folded=True, dtype=torch.bfloat16),
+    Variant("+ freed memory kept", folded=True, keep=True),
+    Variant("the same in bf16 autocast, ReLU and sums apart", folded=True, keep=True, dtype=torch.bfloat16),
 )
 PARTS = ("backbone", "MDA", "losses", "optimiser")
 
@@ -202,6 +206,7 @@ def make_setup(args: argparse.Namespace, variant: Variant, device: torch.device)
 
 
 def make_model(args: argparse.Namespace, variant: Variant, device: torch.device) -> nn.Module:
+    keep_freed_memory(variant.keep)
     torch.manual_seed(0)
     model = build_model(load_config(None, ["pretrained", "none", "backbone", args.backbone]), IDENTITIES)
     if variant.plain_adapters:

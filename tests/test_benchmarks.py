@@ -121,8 +121,8 @@ def test_plain_augmentation_is_of_the_same_kind():
 def test_step_benchmark(capsys):
     step.main(["--backbone", "resnet34", "--batch", "8", "--size", "64", "32", "--runs", "1"])
     rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line]
-    losses = [float(row[4]) for row in rows[2:8]]
-    assert losses[:5] == pytest.approx(losses[:1] * 5, rel=1e-4) and losses[5] == pytest.approx(losses[0], rel=1e-2)
+    losses = [float(row[4]) for row in rows[2:9]]
+    assert losses[:6] == pytest.approx(losses[:1] * 6, rel=1e-4) and losses[6] == pytest.approx(losses[0], rel=1e-2)
     assert rows[2][1].startswith("plain") and rows[2][3] == "1.00"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
 from pathlib import Path
 
 import torch
+
+MMAP_MAX, TRIM_THRESHOLD = -4, -1  # numbers of mallopt's parameters, from glibc's malloc.h
 
 try:
     import resource
@@ -44,3 +47,16 @@ def free_memory(device: torch.device) -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def keep_freed_memory(keep: bool = True) -> bool:
+    """Whether this process will use its own freed memory again instead of giving it back; False where it cannot.
+
+    glibc gives large blocks back at once, and the system clears every page of new ones: for the maps of a training step on
+    a CPU that takes a seventh of the time. keep: False for glibc's own way. Other C libraries are left alone.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(MMAP_MAX, 0 if keep else 65536) and mallopt(TRIM_THRESHOLD, -1 if keep else 128 * 1024))
