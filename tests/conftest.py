@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -21,6 +22,9 @@ from utils.logging import stop_logging
 # One thread: the tensors are tiny, and several test machines share their cores.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Where a shell started this in the background, interrupts are ignored here, and would be in what tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = [
