@@ -10,7 +10,7 @@ from ignite.handlers import DiskSaver
 from torch import Tensor, nn
 
 from utils.errors import UserError, reason
-from utils.files import is_weights, load_torch
+from utils.tensors import is_weights, load_torch
 from utils.logging import logger
 from utils.runs import BEST, LAST, RECORD
 from utils.types import Benchmark, Stage

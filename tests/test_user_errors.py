@@ -17,7 +17,8 @@ import main
 from engine.checkpoint import Origin, open_checkpoint, save_checkpoint
 from tests.conftest import TINY
 from utils.errors import UserError
-from utils.files import load_torch, write_text
+from utils.files import write_text
+from utils.tensors import load_torch
 
 
 @pytest.fixture

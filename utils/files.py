@@ -1,22 +1,84 @@
-"""Files: written under a temporary name and renamed; tensors read without running code."""
+"""Files: read if they are regular and of a sane size, written under a temporary name and renamed."""
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
+import signal
+import stat
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, BinaryIO
 
 from utils.errors import UserError, reason
+from utils.locks import lock
+
+TEXT_LIMIT = 64 * 2**20  # bytes; no text file of this project or of a data set comes near it
+PARTIAL = ".partial"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ replaced. UserError for a home folder that does not exist and for a text that names no file."""
+    try:
+        if "\0" in str(path):
+            raise UserError(f"{str(path)!r}: a path cannot hold a null character")
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such home folder") from None
+
+
+def require_regular(path: Path, limit: int | None = None, hint: str = "") -> int:
+    """The size in bytes of a regular file. UserError for whatever else the path names, or where it is above `limit`.
+
+    hint: how the user finds a way out, the end of the message.
+    """
+    tail = f"; {hint}" if hint else ""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({_why(error)}){tail}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise UserError(f"{path}: cannot be read ({kind}, not a file){tail}")
+    if limit is not None and found.st_size > limit:
+        raise UserError(f"{path}: cannot be read ({found.st_size / 2**20:.0f} MB, more than {limit / 2**20:.0f}){tail}")
+    return found.st_size
+
+
+def read_bytes(path: Path, limit: int | None = None, hint: str = "") -> bytes:
+    """A regular file's content. UserError for anything else, one line that ends in `hint`."""
+    require_regular(path, limit, hint)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({_why(error)})" + (f"; {hint}" if hint else "")) from None
+
+
+def read_text(path: Path, hint: str = "", limit: int = TEXT_LIMIT) -> str:
+    """A text file in UTF-8. UserError for one that is missing, too large, no regular file or no text."""
+    try:
+        return read_bytes(path, limit, hint).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: damaged, or not a text in UTF-8" + (f"; {hint}" if hint else "")) from None
+
+
+def read_json(path: Path, hint: str = "") -> Any:
+    """What a JSON file holds. UserError where it cannot be read or is not JSON."""
+    try:
+        return json.loads(read_text(path, hint))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: damaged, or not JSON" + (f"; {hint}" if hint else "")) from None
 
 
 def write_text(path: Path, text: str) -> None:
     """write_bytes of a text in UTF-8."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -25,41 +87,76 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises UserError where it cannot be written; the old file is then as it was.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as stream:
+            stream.write(content)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror}); the file is as it was") from None
+        before = "; the file is as it was" if path.exists() else ""
+        raise UserError(f"{path}: could not be written ({_why(error)}){before}") from None
 
 
-def load_torch(path: Path) -> Any:
-    """What a torch file holds, on the CPU; never runs code from it. UserError for a missing, damaged or foreign file."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place at the end, on the disk by then; removed whatever goes wrong.
+
+    Ctrl-C is obeyed after the block. Its writer holds a lock, so that `sweep` knows what a killed process left. Raises
+    OSError where it cannot be written, and UserError where `path` is a device, a pipe or a folder.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is not a file, so it cannot be replaced; give another name")
+    with interrupts_wait():
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}."[-200:], suffix=PARTIAL)
+        with os.fdopen(handle, "wb") as stream:
+            try:
+                lock(stream)
+                yield stream
+                stream.flush()
+                os.fsync(handle)
+                os.chmod(name, 0o644)
+                os.replace(name, path)
+                _sync_folder(path.parent)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove unfinished files whose writers are gone: of the file `name`, or of all in the folder."""
+    for left in folder.glob(f".{'*' if name is None else escape(name)}.*{PARTIAL}"):
+        with suppress(OSError), left.open("r+b") as file:
+            # One without content may belong to a process that has not taken its lock yet.
+            if os.fstat(file.fileno()).st_size and lock(file):
+                left.unlink()
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C within the block is obeyed at its end. In threads other than the main one, just the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before in (None, signal.SIG_IGN):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path}: not a checkpoint, or one that holds more than tensors and plain values; refused"
-        ) from None
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise UserError(f"{path}: damaged or not a checkpoint ({reason(error)})") from None
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """A file that holds named tensors only. UserError for anything else."""
-    content = load_torch(path)
-    if not is_weights(content):
-        raise UserError(f"{path}: holds no named tensors, so it is not a file of weights")
-    return content
+def _sync_folder(folder: Path) -> None:
+    """A rename is on the disk once its folder is. Systems that cannot open a folder do without."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
-def is_weights(content: Any) -> bool:
-    """Whether the content of a torch file is a state dict: names to tensors, not empty."""
-    return isinstance(content, dict) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
+def _why(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or reason(error)

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import ResNet, WeightsEnum, resnet
 
 from utils.errors import UserError, reason
-from utils.files import load_weights
+from utils.tensors import load_weights
 from utils.processes import machine_first
 
 
