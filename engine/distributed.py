@@ -85,7 +85,10 @@ def whole(output: Output, shares: Tensor | None) -> Output:
     if shares is None:
         return output
     places = shares.flatten().argsort().to(output.logits.device, non_blocking=True)
-    return Output(*(GatherRows.apply(rows).index_select(0, places) for rows in output))
+    embeddings, logits = (
+        GatherRows.apply(rows).index_select(0, places) for rows in (output.embeddings, output.logits)
+    )
+    return Output(embeddings, logits)
 
 
 def gather_features(own: Features, count: int) -> Features:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -37,11 +37,34 @@ class Batch(NamedTuple):
     shares: Tensor | None = None  # [W, B / W] int64, which rows of the batch each process has; None: one has them all
 
 
-class Output(NamedTuple):
-    """What a model computes of B pictures."""
+class Labels(NamedTuple):
+    """What is known of B records."""
 
-    embeddings: Tensor  # [B, D] float, after the neck, not normalised
-    logits: Tensor  # [B, num_ids] float
+    pids: Tensor  # [B] int64
+    cameras: Tensor  # [B] int64
+    modalities: Tensor  # [B] int64, values of Modality
+
+    def take(self, rows: Tensor | None) -> Labels:
+        """The labels of these records, [R] int64, repeated or picked; of all where rows is None."""
+        return self if rows is None else Labels(*(values[rows] for values in self))
+
+
+class Views(NamedTuple):
+    """What an augmentation makes of a batch: R images of its B records."""
+
+    images: Tensor  # [R, 3, H, W] float32, normalised
+    rows: Tensor  # [R] int64, the record that each image shows
+    streams: Tensor  # [R] int64, the entrance of the network that it takes
+
+
+class Output(NamedTuple):
+    """What a model computes of R images: S answers, one for each image unless `rows` says otherwise."""
+
+    embeddings: Tensor  # [S, D] float, after the neck, not normalised
+    logits: Tensor  # [S, num_ids] float
+    pooled: Tensor | None = None  # [S, D] float, before the neck, where triplet losses live
+    rows: Tensor | None = None  # [S] int64, the image that each answers for; None: one to one
+    extra: Mapping[str, Tensor] = {}  # a method's own, by name
 
 
 class Features(NamedTuple):
