@@ -67,7 +67,8 @@ def run_folder(root: Path, name: str, seed: int, log: str) -> Path:
     folder.mkdir()
     (folder / "config.yml").write_text(f"lr: 0.1\ndescription: {EVIL}\n")
     (folder / "log.txt").write_text(log)
-    record = {"seed": seed, "device": "cpu", "git": {"commit": "abc123", "modified": True}, "versions": {"torch": "9.9", "torchsort": None}}  # fmt: skip
+    data = {"root": "data", "fingerprint": "f1", "chance_r1": {}}
+    record = {"seed": seed, "device": "cpu", "data": data, "git": {"commit": "abc123", "modified": True}, "versions": {"torch": "9.9", "torchsort": None}}  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
     return folder
 
@@ -165,11 +166,12 @@ def test_whatever_comes_from_outside_is_escaped(outcome, picture):
 
 def test_a_page_says_what_it_was_made_with(outcome):
     page = Page(report_page(outcome, {}))
-    assert page.texts["dd"][:5] == [
+    assert page.texts["dd"][:6] == [
         f"whole {EVIL}, seed 8; again, seed 8",
         "8",
         "cpu",
         "abc123, with changes that are not committed",
+        "f1",
         "torch 9.9",
     ]
     assert any("uses the other queries" in text and "transductive" in text for text in page.texts["p"])

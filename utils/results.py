@@ -9,9 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_text, write_text
+from utils.schema import Shape, choice, kind, maybe, misfit, real, whole
 from utils.types import ResultRow
 
+NAME = kind("a short text", lambda v: isinstance(v, str) and 0 < len(v) <= 200)
+PERCENT = real(0, 100.001)  # sums of floats may end above 100
+ROW: Shape = {
+    "stage": choice("initial", "train", "test"),
+    "epoch": maybe(whole(0)),
+    "protocol": NAME,
+    "split": maybe(whole(0)),
+    "selected_on": maybe(choice("test", "val", "last")),
+    "ranking": NAME,
+    **dict.fromkeys(("r1", "r5", "r10", "r20", "mAP", "mINP"), PERCENT),
+}
 SHOWN = ("r1", "r5", "r10", "r20", "mAP", "mINP")
 
 
@@ -22,17 +34,15 @@ def write_rows(path: Path, rows: Iterable[ResultRow], notes: Iterable[Mapping[st
 
 def read_rows(path: Path) -> list[ResultRow]:
     """The rows of a results.jsonl, whatever else its lines say; UserError naming the first line that is no row."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             entry = json.loads(line)
-            rows.append(ResultRow(**{name: entry[name] for name in ResultRow._fields}))
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{path}: line {number} is not a result row") from None
+        except (ValueError, RecursionError):
+            raise UserError(f"{path}: line {number} is not a result row (not JSON)") from None
+        if wrong := misfit(entry, ROW):
+            raise UserError(f"{path}: line {number} is not a result row ({wrong})")
+        rows.append(ResultRow(**{name: entry[name] for name in ResultRow._fields}))
     return rows
 
 

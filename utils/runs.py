@@ -14,12 +14,21 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_json, write_text
 from utils.processes import me
+from utils.schema import TEXT, Shape, choice, maybe, misfit, optional, real, table, whole
 
 PACKAGES = ("torch", "torchvision", "pytorch-ignite", "yacs", "torchsort", "numpy", "scipy", "Pillow")
 CONFIG, RECORD, LOG, RESULTS, TENSORBOARD = "config.yml", "run.json", "log.txt", "results.jsonl", "tensorboard"
 LAST, BEST = "last.pth", "best.pth"
+# What readers of run.json use of it.
+RUN: Shape = {
+    "seed": whole(0, 2**64 - 1),
+    "device": TEXT,
+    "data": {"root": TEXT, "fingerprint": TEXT, "chance_r1": table(TEXT, real(0, 100.001))},
+    "versions": optional(table(TEXT, maybe(TEXT))),
+    "git": optional(maybe({"commit": TEXT, "modified": choice(True, False)})),
+}
 
 
 def new_run_folder(output_dir: str, dataset: str, prefix: str, desc: str | None, now: datetime | None = None) -> Path:
@@ -46,10 +55,14 @@ def write_record(folder: Path, config: str, record: dict[str, Any]) -> None:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """What run.json holds; UserError where the folder is no run folder."""
+    no_run = f"{folder}: not a run folder, {RECORD} is missing or damaged in it"
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{folder}: not a run folder, {RECORD} is missing or damaged in it") from None
+        record = read_json(folder / RECORD)
+    except UserError:
+        raise UserError(no_run) from None
+    if wrong := misfit(record, RUN):
+        raise UserError(f"{no_run} ({wrong})")
+    return record
 
 
 def versions() -> dict[str, str | None]:
