@@ -69,12 +69,12 @@ def run(argv: Sequence[str] | None) -> None:
     record = {"command": sys.argv, "seed": seed, "device": str(device), "data": describe(cfg, benchmark, test.chance())}
 
     if cfg.test_only:
-        folder = on_main(partial(open_folder, cfg, args.desc, None, record))
+        folder = on_main(partial(open_folder, cfg, args.desc, None, record), received=Path)
         rows = test(model, tested_stage(checkpoint), rankings(cfg))
         on_main(partial(write_rows, folder / RESULTS, rows))
     else:
         loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg)
-        folder = on_main(partial(open_folder, cfg, args.desc, resumed, record))
+        folder = on_main(partial(open_folder, cfg, args.desc, resumed, record), received=Path)
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
         rows = training.run(rankings(cfg))
     logger.info(f"epoch {rows[0].epoch}, in percent:\n{format_table(rows)}")

@@ -58,7 +58,10 @@ class Evaluator:
         settings = [s for s in self.split.settings if protocols is None or s.protocol in protocols]
         rankers = {name: self.rankers[name] for name in rankings}
         # Every process gets the main one's rows: all decide alike which model is the best.
-        rows = on_main(lambda: result_rows(features, settings, self.excluded, rankers, self.memory_gb, self.trial, stage))  # fmt: skip
+        rows = on_main(
+            lambda: result_rows(features, settings, self.excluded, rankers, self.memory_gb, self.trial, stage),
+            received=lambda rows: [ResultRow(*row) for row in rows],
+        )
         logger.info(
             f"evaluated epoch {stage.epoch}: embedding {extracted - clock:.1f} s, "
             f"ranking {time.perf_counter() - extracted:.1f} s"

@@ -89,7 +89,7 @@ class Training:
             state = {"epoch": self.progress.epoch, "max_epochs": self.schedule.num_epoch, "epoch_length": length}
             self.trainer.load_state_dict(state)
             self.trainer.run(self.loader)
-        stage = on_main(self._choose)
+        stage = on_main(self._choose, received=lambda stage: Stage(*stage))
         send(self.model)
         rows = self.test(self.model, stage, rankings)
         self._write([*self._rows(), *rows])

@@ -18,9 +18,9 @@ from utils.processes import connect, is_main, me, on_main
 
 
 def same() -> None:
-    """Both have the same bad news; and warnings, of which one is the same."""
+    """Both have the same bad news, and the same warning; each an error of its own."""
     logger.warning("both say this")
-    logger.warning(f"this says {me().rank}")
+    logger.error(f"this says {me().rank}")
     logger.info("progress")
     raise UserError("the configuration is wrong")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ from utils.errors import UserError
 from utils.processes import Member
 from utils.results import read_rows
 from utils.runs import LAST, LOG, RESULTS
-from utils.types import Modality
+from utils.types import Modality, Stage
 
 HOME = Path(main.__file__).parent
 CPU = torch.device("cpu")
@@ -194,6 +196,7 @@ def start_two():
         stores.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
         there = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
         there |= {"MASTER_PORT": str(stores[-1].port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        there |= {"SLURM_JOB_ID": "7"}  # as in a shell of salloc, which gives processes no number
         return [
             subprocess.Popen(
                 [sys.executable, "-m", *map(str, command)], cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -288,6 +291,26 @@ def test_statistics_are_averaged_and_weights_sent(computed):
 
 def test_the_main_process_works_for_all(computed):
     assert [found["main"] for found in computed] == [{"rank": 0}] * 2
+    assert [found["stage"] for found in computed] == [Stage("test", 0)] * 2
+    assert computed[0]["path"] == computed[1]["path"] and computed[1]["path"].name == "0"
+
+
+class Runs:
+    """What a stranger would send: a pickle that makes a file when it is read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_what_processes_are_sent_is_not_run(monkeypatch, tmp_path):
+    sent = pickle.dumps(Runs(tmp_path / "ran"))
+    monkeypatch.setattr(processes, "_me", Member(1, 2, 1, 2, SimpleNamespace(get=lambda key: sent)))
+    with pytest.raises(ValueError):
+        processes.on_main(lambda: None)
+    assert not (tmp_path / "ran").exists()
 
 
 # --------------------------------------------------------------------------------------------------------------- endings

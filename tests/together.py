@@ -21,7 +21,7 @@ from models import build_model
 from tests.conftest import TINY
 from utils.cli import run_together
 from utils.processes import connect, me, on_main
-from utils.types import Features
+from utils.types import Features, Stage
 
 CPU = torch.device("cpu")
 KEYS = [
@@ -91,6 +91,8 @@ def compute(folder: Path, data_root: str) -> None:
         "features": features(),
         "statistics": statistics(),
         "main": on_main(lambda: {"rank": me().rank}),
+        "stage": on_main(lambda: Stage("test", me().rank), received=lambda stage: Stage(*stage)),
+        "path": on_main(lambda: folder / str(me().rank), received=Path),
     }
     torch.save(found, folder / f"{me().rank}.pt")
 

@@ -7,7 +7,7 @@ import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from utils.processes import SaidOnce, is_main, me
+from utils.processes import is_main, me
 
 logger = logging.getLogger("mcja")
 # Ignite reports an exception that passes through an engine; main.py says the same in one line.
@@ -17,17 +17,16 @@ logging.getLogger("ignite").addHandler(logging.NullHandler())
 def log_to_terminal() -> None:
     """Print log lines on standard output, and keep them for the file that `log_to_file` opens.
 
-    Of several processes the main one does that; others print warnings, unless another one gave the same, on stderr.
+    Of several processes the main one does that. Others print errors on stderr, the first one of a machine warnings too.
     """
     stop_logging()
     terminal = logging.StreamHandler(sys.stdout if is_main() else sys.stderr)
     who = "" if is_main() else f"process {me().rank}: "
     terminal.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
-    terminal.addFilter(SaidOnce())
     logger.addHandler(terminal)
     if is_main():
         logger.addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
-    logger.setLevel(logging.INFO if is_main() else logging.WARNING)
+    logger.setLevel(logging.INFO if is_main() else logging.ERROR if me().local_rank else logging.WARNING)
     logger.propagate = False
 
 

@@ -8,16 +8,15 @@ imported where it is needed, so that the tools which need none start fast.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import pickle
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from utils.errors import UserError, reason
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Longer than any process is waited for: decoding all pictures, or ranking on a CPU, is done by one of them.
 PATIENCE = timedelta(minutes=30)
-IN_STEP = timedelta(seconds=5)  # how far behind the main process may be where all do the same
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LOST = (
     f"another process of this run ended, or did not answer within {PATIENCE.seconds // 60} minutes; "
@@ -100,6 +98,8 @@ def connect(device: torch.device) -> torch.device:
             world_size=_me.world,
             timeout=PATIENCE,
         )
+        if "SLURM_JOB_ID" in os.environ:  # then Ignite asks Slurm, which knows nothing of torchrun's processes
+            os.environ["SLURM_LOCALID"] = str(_me.local_rank)
         idist.sync()  # Ignite would look at the group when first asked, which must happen in all processes at once
     return device
 
@@ -124,19 +124,21 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def on_main(work: Callable[[], T]) -> T:
-    """work() in the main process alone; its result, which must be picklable, in every process.
+def on_main(work: Callable[[], T], received: Callable[[Any], T] = lambda found: found) -> T:
+    """work() in the main process alone; its result in every process.
 
-    All processes must call it, in the same order. They wait: for the main process, whatever it is doing.
+    It travels as JSON, a path as text and a tuple as a list: received(that) makes the result of it again. Nothing that a
+    stranger could put in its place is ever run. All processes must call this, in the same order. They wait: for the main
+    process, whatever it is doing.
     """
     if alone():
         return work()
     key = _next("result")
     if is_main():
         result = work()
-        _me.store.set(key, pickle.dumps(result))
+        _me.store.set(key, json.dumps(result, default=os.fspath))
         return result
-    return pickle.loads(_me.store.get(key))
+    return received(json.loads(_me.store.get(key)))
 
 
 @contextmanager
@@ -174,29 +176,6 @@ def lost_another(error: BaseException) -> bool:
 def hide_bar() -> bool | None:
     """tqdm's `disable`: a bar on a terminal, of the main process only."""
     return None if is_main() else True
-
-
-class SaidOnce(logging.Filter):
-    """Lets each warning through in one process: the main one if it gives the same, else the first that does."""
-
-    def __init__(self):
-        super().__init__()
-        self.given: Counter[str] = Counter()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if alone() or record.levelno < logging.WARNING:
-            return True
-        text = record.getMessage()
-        self.given[text] += 1
-        key = f"said/{sha256(text.encode()).hexdigest()}/{self.given[text]}"
-        if is_main():
-            _me.store.set(key, "")
-            return True
-        try:
-            _me.store.wait([key], IN_STEP)
-            return False
-        except RuntimeError:
-            return claim(key)
 
 
 def _next(kind: str) -> str:
