@@ -69,7 +69,7 @@ AUGMENTATION = (
 MODEL = (
     Key("backbone", str, "resnet50", "resnet18 | resnet34 | resnet50 | resnet101", PAPER),
     Key("pretrained", str, "imagenet", "imagenet (torchvision's IMAGENET1K_V1) | none | path of a state-dict file", RELEASED),
-    Key("drop_last_stride", bool, True, "stride 1 in the last stage, which doubles the height and width of the final map", RELEASED),
+    Key("drop_last_stride", bool, False, "stride 1 in the last stage, which doubles the height and width of the final map; weights do not tell how they were trained, so keep it as it was", RELEASED),
     Key("mda_layers", tuple, (0, 2, 3, 0), "MDA adapters after the last n blocks of each of the four stages; all 0 switches MDA off", PAPER),
     Key("mda_m", int, 2, "spatial masks in each MDA adapter (M): 2 for SYSU-MM01, 12 for RegDB", PAPER),
     Key("mda_ratio", int, 2, "no effect, as in the released model; kept so that released yml files load", RELEASED),

@@ -1,10 +1,12 @@
 import json
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import main
 from configs import load_config
 from engine.checkpoint import load_weights_into, open_checkpoint
 from losses import build_criterion
@@ -14,6 +16,7 @@ from utils.errors import UserError
 from utils.types import Batch, Modality
 
 FULL = golden("full_model")
+FLAGSHIP = str(Path(main.__file__).parent / "configs" / "SYSU_MCJA.yml")
 NAMES = json.loads((GOLDEN / "full_model_public_state_dict.json").read_text())
 
 
@@ -41,7 +44,8 @@ def filled_by_rule(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def golden_model():
-    model = build_model(load_config(None, ["pretrained", "none", "drop_last_stride", "false"]), 10)
+    """The flagship's own file, which must be the published network; 10 identities, as in the golden's head."""
+    model = build_model(load_config(FLAGSHIP, ["pretrained", "none"]), 10)
     model.load_state_dict(filled_by_rule(model.state_dict()))
     return model
 
@@ -73,7 +77,7 @@ def test_golden_losses_and_gradients(golden_model):
     images = pictures(int(FULL["input_seed_train"]), 8)
     before = {name: tensor.clone() for name, tensor in golden_model.state_dict().items()}
     golden_model.zero_grad()
-    criterion = build_criterion(load_config(None, []))
+    criterion = build_criterion(load_config(FLAGSHIP))
     loss, parts = criterion(golden_model.train()(images), Batch(images, pids, pids, modalities, pids))
     loss.backward()
     golden_model.load_state_dict(before)
