@@ -14,7 +14,7 @@ import pytest
 from tools.figures.style import DPI, new_figure, to_png
 from tools.report.page import report_page
 from tools.report.pictures import Picture
-from tools.report.runs import facts, shorten
+from tools.report.runs import by_key, distinct, facts, setting, shared, shorten
 from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.tables.table import Column, Table, TableRow
 
@@ -29,6 +29,7 @@ class Page(HTMLParser):
         super().__init__()
         self.open, self.ids, self.links, self.sources, self.alts = [], [], [], [], []
         self.texts, self.tables, self.scopes = defaultdict(list), [], []
+        self.regions, self.unscrolled, self.within = [], [], []
         self.feed(html)
         self.close()
         assert self.open == []
@@ -48,12 +49,18 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         if name in ("td", "th"):
             self.tables[-1][-1].append("")
+        if given.get("role") == "region":
+            self.regions.append(given)
+        if name in ("table", "pre") and "region" not in self.within:
+            self.unscrolled.append(name)
         if name not in VOID:
             self.open.append(name)
+            self.within.append(given.get("role"))
             self.texts[name].append("")
 
     def handle_endtag(self, name):
         assert self.open.pop() == name
+        self.within.pop()
 
     def handle_data(self, data):
         for name in set(self.open):
@@ -65,10 +72,13 @@ class Page(HTMLParser):
 def run_folder(root: Path, name: str, seed: int, log: str) -> Path:
     folder = root / name
     folder.mkdir()
-    (folder / "config.yml").write_text(f"lr: 0.1\ndescription: {EVIL}\n")
+    sizes = f"num_epoch: {seed // 9 + 3}\nimage_size:\n- 64\n- 32\n"
+    (folder / "config.yml").write_text(f"lr: 0.1\ndescription: {EVIL}\n{sizes}")
     (folder / "log.txt").write_text(log)
-    data = {"root": "data", "fingerprint": "f1", "chance_r1": {}}
-    record = {"seed": seed, "device": "cpu", "data": data, "git": {"commit": "abc123", "modified": True}, "versions": {"torch": "9.9", "torchsort": None}}  # fmt: skip
+    images = {"training": {"identities": 5, "pictures": 40}, "test": {"visible": 7, "infrared": 6}}
+    data = {"root": "data", "fingerprint": "f1", "chance_r1": {"p/1": seed / 2}, **images}
+    record = {"seed": seed, "device": "cpu", "data": data, "git": {"commit": "abc123", "modified": True}}
+    record["versions"] = {"torch": "9.9", "torchsort": None}
     (folder / "run.json").write_text(json.dumps(record))
     return folder
 
@@ -111,14 +121,38 @@ def test_every_cell_shows_the_outcomes_number(outcome):
     assert first[2] == [
         f"whole {EVIL}|",
         "2 of 3|",
-        "51.00 ± 1.41|not published here",
-        "40.25 ± 0.00|not published here",
+        "51.00 ± 1.41|",
+        "40.25 ± 0.00|",
         "61.00 ± 1.41|published 70.00 (−9.00)",
-        "50.25 ± 0.00|not published here",
+        "50.25 ± 0.00|",
     ]
-    assert second[2][4] == "61.00 ± 1.41|not published here"
-    # the row without a finished run, which shows MSER alone
-    assert first[3] == ["again|", "0 of 1|", "", "", "–|not published here", "–|not published here"]
+    # the row without a finished run, which shows MSER alone, beside a row with a published figure
+    assert first[3] == ["again|", "0 of 1|", "", "", "–|published –", "–|"]
+    assert first[4] == ["chance (random order)|", "4.25|", "", "4.25|", ""]
+    # another protocol, of which nothing is published and no chance is known
+    assert [line[4] for line in second[2:]] == ["61.00 ± 1.41|", "–|"]
+
+
+def test_the_best_of_each_column_is_marked(outcome):
+    whole, again = outcome.rows
+    worse = Cell("p/2", "mser", "r1", (60.99,), None)
+    better = Cell("p/1", "mser", "mAP", (50.256,), None)
+    rows = (whole, again._replace(cells=(worse, better)))
+    page = Page(report_page(outcome._replace(rows=rows), {}))
+    assert page.texts["strong"] == ["50.26", "61.00 ± 1.41"]
+    assert page.texts["p"][1].startswith("In percent. Bold: the best of a column. ± is")
+    assert "Bold" not in Page(report_page(outcome, {})).texts["p"][1]  # one row has nothing to be better than
+
+
+def test_notes_say_only_what_applies(outcome):
+    whole, again = outcome.rows
+    several = " ".join(Page(report_page(outcome, {})).texts["p"])
+    assert "±" in several and "ours minus published" in several and "noise" not in several
+    one = tuple(cell._replace(values=cell.values[:1], published=None) for cell in whole.cells)
+    single = " ".join(
+        Page(report_page(outcome._replace(rows=(whole._replace(cells=one, runs=whole.runs[:1]), again)), {})).texts["p"]
+    )
+    assert "±" not in single and "published" not in single and "may be noise of the seed" in single
 
 
 def test_every_run_shows_its_own_numbers_and_its_files(outcome):
@@ -158,22 +192,30 @@ def test_whatever_comes_from_outside_is_escaped(outcome, picture):
     page = Page(html)
     assert page.texts["h1"] == ["Title " + EVIL] == page.texts["title"]
     assert page.texts["h3"][0] == "whole " + EVIL
-    assert page.texts["pre"][1] == f"log of 8\n{EVIL}\n"
-    assert page.texts["li"][0] == f"whole {EVIL}, seed 10: failed: no memory {EVIL}"
+    assert page.texts["pre"][:3] == [
+        f"lr: 0.1\ndescription: {EVIL}\nimage_size:\n- 64\n- 32\n",
+        "num_epoch: 3\n",
+        f"log of 8\n{EVIL}\n",
+    ]
+    assert page.texts["li"][6] == f"whole {EVIL}, seed 10: failed: no memory {EVIL}"
     assert page.alts == [f"Dots {EVIL}. A caption {EVIL}"]
-    assert any(text == f"Published figures: paper {EVIL}." for text in page.texts["p"])
+    assert any(text.startswith(f"Published values: paper {EVIL}. ") for text in page.texts["p"])
 
 
 def test_a_page_says_what_it_was_made_with(outcome):
     page = Page(report_page(outcome, {}))
-    assert page.texts["dd"][:6] == [
-        f"whole {EVIL}, seed 8; again, seed 8",
-        "8",
-        "cpu",
-        "abc123, with changes that are not committed",
-        "f1",
-        "torch 9.9",
+    facts = list(zip(page.texts["dt"], page.texts["dd"]))
+    glance = [("data set", "data"), ("training images", "40 of 5 identities"), ("test images", "7 visible, 6 infrared")]
+    assert facts[:6] == [*glance, ("image size", "64 x 32"), ("epochs", "3; 4"), ("seeds", "8; 9")]
+    # what all runs have in common stands once, and each run has what differs
+    commit = "abc123, with changes that are not committed"
+    rest = [("device", "cpu"), ("commit", commit), ("data hash", "f1"), ("versions", "torch 9.9")]
+    assert facts[6:14] == [*glance, ("image size", "64 x 32"), *rest]
+    own = [
+        [("epochs", str(epochs)), ("seed", str(seed)), ("folder", f"run{seed}")] for epochs, seed in ((3, 8), (4, 9))
     ]
+    assert facts[14:] == [*own[0], *own[1]]
+    assert page.texts["h3"] == ["Common to all runs", f"whole {EVIL} and again, seed 8", f"whole {EVIL}, seed 9"]
     assert any("uses the other queries" in text and "transductive" in text for text in page.texts["p"])
 
 
@@ -188,8 +230,27 @@ def test_pictures_are_in_the_page(outcome, picture):
 def test_headings_and_tables_are_for_screen_readers_too(outcome, picture):
     page = Page(report_page(outcome, {"whole, seed 8": [picture]}))
     assert None not in page.scopes and set(page.scopes) == {"col", "colgroup", "row", "rowgroup"}
-    assert page.texts["caption"] == ["p/1", "p/2"]
-    assert page.texts["h2"] == ["Results", "Not finished", "Rows", "Pictures", "Runs", "Configurations and logs"]
+    assert page.texts["caption"][:2] == ["p/1", "p/2"] and len(page.texts["caption"]) == len(page.tables)
+    titles = ["Results", "Not finished", "What each row changes", "Pictures", "Runs", "Configurations and logs"]
+    assert page.texts["h2"] == ["Contents", *titles]
+    assert page.links[1:7] == ["#main", "#results", "#unfinished", "#rows", "#pictures", "#runs"]
+
+
+def test_wide_and_long_parts_scroll_by_themselves(outcome):
+    """No table and no listing makes a phone's page wider; each can be reached with the keyboard and has a name."""
+    page = Page(report_page(outcome, {}))
+    assert page.unscrolled == []
+    assert len(page.regions) == 4 + 5
+    assert all(given.get("tabindex") == "0" and given.get("aria-label") for given in page.regions)
+    assert ".scroll { overflow-x: auto;" in page.texts["style"][0]
+
+
+def test_paper_shows_everything_and_night_is_not_printed(outcome):
+    style = Page(report_page(outcome, {})).texts["style"][0]
+    assert "<details" not in report_page(outcome, {})  # closed ones stay closed on paper
+    paper = style.split("@media print")[1]
+    assert ".listing { overflow: visible; max-height: none;" in paper
+    assert "@media screen and (prefers-color-scheme: dark)" in style
 
 
 def test_files_that_are_missing_are_said_to_be(outcome):
@@ -197,7 +258,20 @@ def test_files_that_are_missing_are_said_to_be(outcome):
         (outcome.rows[0].runs[0].folder / name).unlink()
     page = Page(report_page(outcome, {}))
     assert page.texts["p"].count("There is no such file.") == 1
-    assert facts({}) == {} and facts({"seed": 0, "git": None}) == {"seed": "0"}
+    assert facts({}, {}) == {} and facts({"seed": 0, "git": None}, {}) == {"seed": "0"}
+
+
+def test_configurations_are_read_key_by_key():
+    config = by_key("a: 1\nlist:\n- 64\n- 32\ntext: x\n  goes on: 1\n# end\n")
+    assert config == {"a": "a: 1\n", "list": "list:\n- 64\n- 32\n", "text": "text: x\n  goes on: 1\n# end\n"}
+    assert (setting(config, "list"), setting(config, "a"), setting(config, "b")) == ("64 x 32", "1", "")
+    assert by_key("") == {} and "".join(by_key("no key\n\0: 1").values()) == "no key\n\0: 1"
+
+
+def test_what_runs_share():
+    assert shared([{"a": 1, "b": 2}, {}, {"a": 1, "b": 3}]) == {"a": 1} and shared([{}, {}]) == {}
+    parts = [{"a": str(number)} for number in (1, 1, 2, 3, 4, 5)]
+    assert distinct(parts, "a") == "1; 2; 3; and 2 others" and distinct(parts, "b") == ""
 
 
 def test_long_logs_are_shortened_in_the_middle():

@@ -85,7 +85,7 @@ def test_means_and_deviations_by_hand():
 
 def test_one_value_has_no_deviation_and_none_no_mean():
     one, none = Cell(*R1, (50.0,), None), Cell(*R1, (), 60.0)
-    assert (one.std, one.difference, number(one), published(one)) == (None, None, "50.00", "not published here")
+    assert (one.std, one.difference, number(one), published(one)) == (None, None, "50.00", "–")
     assert (none.mean, none.difference, number(none), published(none)) == (None, None, "–", "60.00")
     assert (number(None), published(None)) == ("", "")
 
@@ -130,10 +130,10 @@ def cells(line: str) -> list[str]:
 def test_markdown_table(outcome, tmp_path):
     lines = markdown.main_table(outcome, linked=False)
     assert [cells(line) for line in lines if not line.startswith("| --")] == [
-        ["row", "protocol", "runs", "cosine rank-1", "published", "MSER† rank-1", "published"],
-        ["a", PROTOCOL, "2 of 3", "51.50 ± 2.12", "not published here", "62.00 ± 2.83", "not published here"],
-        ["b", PROTOCOL, "2 of 2", "", "", "62.00 ± 2.83", "65.50 (−3.50)"],
-        ["c", PROTOCOL, "0 of 1", "–", "not published here", "–", "not published here"],
+        ["row", "protocol", "runs", "cosine rank-1", "MSER† rank-1", "published"],
+        ["a", PROTOCOL, "2 of 3", "51.50 ± 2.12", "62.00 ± 2.83", "–"],
+        ["b", PROTOCOL, "2 of 2", "", "62.00 ± 2.83", "65.50 (−3.50)"],
+        ["c", PROTOCOL, "0 of 1", "–", "–", "–"],
     ]
     assert len({len(line) for line in lines}) == 1  # it reads as text too
 
@@ -155,7 +155,7 @@ def test_links_of_the_markdown_lead_to_the_runs_files(outcome, tmp_path):
 def test_markdown_says_what_has_to_be_known(outcome, tmp_path):
     text = markdown.markdown(outcome, tmp_path)
     assert "## Not finished\n\n- a, seed 9: failed: training diverged\n- c, seed 8: not run yet\n" in text
-    assert "† MSER uses the other queries" in text and "Published figures: a page & more." in text
+    assert "† MSER uses the other queries" in text and "Published values: a page & more." in text
     assert "vimc\\_wg false, mda\\_layers \\[0, 1\\]" in text
 
 
@@ -180,15 +180,15 @@ def test_latex_table(outcome):
     text = latex.latex(outcome._replace(table=outcome.table._replace(title="50 % & more", note="k1_k2")))
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert body == [
-        r"a & sysu/all/1-shot & 2 of 3 & 51.50 $\pm$ 2.12 & n.p. & 62.00 $\pm$ 2.83 & n.p. \\",
-        r"b & sysu/all/1-shot & 2 of 2 &  &  & 62.00 $\pm$ 2.83 & 65.50 ($-$3.50) \\",
-        r"c & sysu/all/1-shot & 0 of 1 & -- & n.p. & -- & n.p. \\",
+        r"a & sysu/all/1-shot & 2 of 3 & 51.50 $\pm$ 2.12 & 62.00 $\pm$ 2.83 & -- \\",
+        r"b & sysu/all/1-shot & 2 of 2 &  & 62.00 $\pm$ 2.83 & 65.50 ($-$3.50) \\",
+        r"c & sysu/all/1-shot & 0 of 1 & -- & -- & -- \\",
     ]
-    assert r"\caption{50 \% \& more}" in text and r"\begin{tabular}{lllrrrr}" in text
-    assert r"\multicolumn{2}{c}{MSER$^\dagger$}" in text and r"\cmidrule(lr){4-5}\cmidrule(lr){6-7}" in text
-    for note in (r"k1\_k2", "n.p.: not published here.", r"a page \& more", r"$^\dagger$ MSER uses the other queries"):
+    assert r"\caption{50 \% \& more}" in text and r"\begin{tabular}{lllrrr}" in text
+    assert r"\multicolumn{2}{c}{MSER$^\dagger$}" in text and r"\cmidrule(lr){4-4}\cmidrule(lr){5-6}" in text
+    for note in (r"k1\_k2", "-- beside ours: no published value is known", r"a page \& more", r"$^\dagger$ MSER uses the other queries"):
         assert note in text
-    assert all(line.count(" & ") == 6 for line in body)
+    assert all(line.count(" & ") == 5 for line in body)
 
 
 # --------------------------------------------------------------------------------------------------------------- CSV
@@ -200,9 +200,9 @@ def test_csv_has_a_line_for_every_number(outcome, tmp_path):
         (line["row"], line["ranking"], line["uses_other_queries"], line["mean"], line["published"]) for line in lines
     ]
     assert found == [
-        ("a", "cosine", "no", "51.5", "not published here"), ("a", "mser", "yes", "62", "not published here"),
-        ("b", "mser", "yes", "62", "65.5"), ("c", "cosine", "no", "", "not published here"),
-        ("c", "mser", "yes", "", "not published here"),
+        ("a", "cosine", "no", "51.5", ""), ("a", "mser", "yes", "62", ""),
+        ("b", "mser", "yes", "62", "65.5"), ("c", "cosine", "no", "", ""),
+        ("c", "mser", "yes", "", ""),
     ]  # fmt: skip
     a, b = lines[0], lines[2]
     assert (a["values"], a["std"]) == ("seed 8: 50; seed 10: 53", "2.12132")

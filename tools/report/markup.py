@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from tools.figures.style import DPI
@@ -14,8 +14,8 @@ CSS_DPI = 96
 
 
 def tag(name: str, *content: str, **attributes: str | int) -> str:
-    """An element of ready HTML; attribute values are escaped, and a trailing _ of their names is dropped."""
-    given = "".join(f' {key.rstrip("_")}="{escape(str(value))}"' for key, value in attributes.items())
+    """An element of ready HTML; attribute values are escaped, a trailing _ of their names is dropped, others are -."""
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
     return f"<{name}{given}>{''.join(content)}</{name}>"
 
 
@@ -27,6 +27,17 @@ def text(name: str, content: object, **attributes: str | int) -> str:
 def items(lines: Iterable[str]) -> str:
     """A list of ready HTML."""
     return tag("ul", *(tag("li", line) for line in lines))
+
+
+def pairs(facts: Mapping[str, str]) -> str:
+    """Names and what they stand for."""
+    return tag("dl", *(text("dt", name) + text("dd", value) for name, value in facts.items())) if facts else ""
+
+
+def scrolling(label: str, *content: str, **attributes: str | int) -> str:
+    """A part that scrolls by itself where it is too wide or too long, with the keyboard too. label: what it shows."""
+    kind = " ".join(filter(None, ["scroll", str(attributes.pop("class_", ""))]))
+    return tag("div", *content, class_=kind, tabindex=0, role="region", aria_label=label, **attributes)
 
 
 def figure(picture: Picture) -> str:

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
-from tools.report.markup import figure, items, tag, text
+from tools.report.files import run_articles
+from tools.report.markup import figure, items, pairs, tag, text
 from tools.report.pictures import Picture
-from tools.report.runs import RunFiles, read_run
+from tools.report.runs import RunFiles, distinct, read_run
 from tools.report.sheet import STYLE
-from tools.report.tables import anchor, change_table, result_table, run_table
+from tools.report.tables import change_table, result_table, run_table
 from tools.tables.outcome import Outcome
-from tools.tables.wording import DAGGER, NUMBERS, troubles
+from tools.tables.wording import remarks, troubles
+
+GLANCE = ("data set", "training images", "test images", "image size", "backbone", "epochs", "seed")
+
+
+class Section(NamedTuple):
+    """A part of the page with a heading; left out where it is empty."""
+
+    name: str
+    title: str
+    content: Sequence[str]
 
 
 def report_page(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]]) -> str:
@@ -23,18 +35,21 @@ def report_page(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]]) -> 
 
 def render(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]], files: Mapping[Path, RunFiles]) -> str:
     """The page from what was read. files: of each run folder; rows that test one model share it."""
-    numbers = {folder: number for number, folder in enumerate(files, start=1)}
-    table, shown = outcome.table, {name: drawn for name, drawn in pictures.items() if drawn}
+    table, failed = outcome.table, troubles(outcome.rows)
+    results = (result_table(outcome, protocol, list(files.values())) for protocol in table.protocols)
+    shown = [part for name, drawn in pictures.items() if drawn for part in gallery(name, drawn)]
     sections = [
-        section("results", "Results", *(result_table(outcome, protocol) for protocol in table.protocols), *notes(outcome)),
-        section("unfinished", "Not finished", items(map(escape, troubles(outcome.rows)))) if troubles(outcome.rows) else "",
-        section("rows", "Rows", change_table(outcome)),
-        section("pictures", "Pictures", *(part for name, drawn in shown.items() for part in gallery(name, drawn))) if shown else "",
-        section("runs", "Runs", run_table(outcome, numbers)),
-        section("files", "Configurations and logs", *(run_files(files[folder], numbers[folder], users(outcome, folder)) for folder in files)),
-    ]  # fmt: skip
-    header = tag("header", text("h1", table.title), *([text("p", table.note)] if table.note else []))
-    body = tag("body", header, tag("main", *sections), "\n")
+        Section("results", "Results", [tag("div", tag("div", *results), tag("div", *notes(outcome)), class_="beside")]),
+        Section("unfinished", "Not finished", [items(map(escape, failed))] if failed else []),
+        Section("rows", "What each row changes", [change_table(outcome)]),
+        Section("pictures", "Pictures", shown),
+        Section("runs", "Runs", [run_table(outcome, files)]),
+        Section("files", "Configurations and logs", run_articles(outcome, files)),
+    ]
+    filled = [each for each in sections if each.content]
+    header = tag("header", text("h1", table.title), *([text("p", table.note)] if table.note else []), glance(files))
+    main = tag("main", header, *map(section, filled), id="main")
+    body = tag("body", text("a", "Skip the contents", href="#main", class_="skip"), contents(filled), main, "\n")
     return f'<!doctype html>\n<html lang="en">\n{head(table.title)}\n{body}\n</html>\n'
 
 
@@ -43,37 +58,34 @@ def head(title: str) -> str:
         "head",
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
         '<link rel="icon" href="data:,">',  # else a browser asks the server for one
         text("title", title),
         tag("style", STYLE),
     )
 
 
-def section(name: str, title: str, *content: str) -> str:
-    return "\n" + tag("section", text("h2", title), *content, id=name)
+def glance(files: Mapping[Path, RunFiles]) -> str:
+    """What was trained and tested on what; a value that differs between runs is given as often as it differs."""
+    facts = [run.facts for run in files.values()]
+    found = {name + ("s" if name == "seed" else ""): distinct(facts, name) for name in GLANCE}
+    return pairs({name: value for name, value in found.items() if value})
+
+
+def contents(sections: Sequence[Section]) -> str:
+    links = (text("a", each.title, href=f"#{each.name}") for each in sections)
+    return "\n" + tag("nav", text("h2", "Contents"), items(links), aria_label="Contents") + "\n"
+
+
+def section(shown: Section) -> str:
+    return "\n" + tag("section", text("h2", shown.title), *shown.content, id=shown.name)
 
 
 def notes(outcome: Outcome) -> list[str]:
     """What has to be known beside the numbers."""
-    source = outcome.table.source
-    lines = [NUMBERS, DAGGER, "A number leads to its runs.", *([f"Published figures: {source}."] if source else [])]
-    return [text("p", line, class_="note") for line in lines]
+    lines = [text("p", line, class_="note") for line in remarks(outcome)]
+    return [*lines, text("p", "Click a number to see the runs behind it.", class_="note click")]
 
 
 def gallery(name: str, pictures: Sequence[Picture]) -> list[str]:
     return [text("h3", name), *map(figure, pictures)]
-
-
-def users(outcome: Outcome, folder: Path) -> str:
-    """The rows' runs that a folder holds: all, seed 8; all + MSER, seed 8."""
-    return "; ".join(f"{row.name}, {run.label}" for row in outcome.rows for run in row.runs if run.folder == folder)
-
-
-def run_files(run: RunFiles, number: int, used_by: str) -> str:
-    """A run's facts, configuration and log, folded up."""
-    facts = {"run of": used_by, **run.facts}
-    parts = [text("h3", run.folder), tag("dl", *(text("dt", name) + text("dd", facts[name]) for name in facts))]
-    for kind, title, content in (("config", "config.yml", run.config), ("log", "log.txt", run.log)):
-        shown = text("pre", content) if content else text("p", "There is no such file.")
-        parts.append(tag("details", text("summary", title), shown, id=anchor(kind, number)))
-    return tag("article", *parts, id=anchor("run", number))

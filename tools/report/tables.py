@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 
-from tools.report.markup import tag, text
+from tools.report.markup import scrolling, tag, text
+from tools.report.runs import RunFiles, mean_chance
 from tools.tables.markdown import run_values, shown
 from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
-from tools.tables.table import RANKINGS, Table
-from tools.tables.wording import METRICS, changes, headings, line_cells, number, published, runs
+from tools.tables.table import RANKINGS, Column, Table
+from tools.tables.wording import (
+    METRICS,
+    changes,
+    compared,
+    headings,
+    leaders,
+    leads,
+    line_cells,
+    number,
+    published,
+    runs,
+)
 
 RANKING_HEADS = {"cosine": "cosine", "mser": "MSER† (uses the other queries)"}
 
@@ -20,44 +32,59 @@ def anchor(kind: str, position: int) -> str:
     return f"{kind}-{position}"
 
 
-def result_table(outcome: Outcome, protocol: str) -> str:
-    """A line for each row, ours over the published figure, both rankings side by side."""
-    table = outcome.table
+def result_table(outcome: Outcome, protocol: str, files: Iterable[RunFiles]) -> str:
+    """A line for each row, ours over the published figure, both rankings side by side; below them what chance gives."""
+    table, known, best = outcome.table, compared(outcome, protocol), leaders(outcome)
     body = []
     for position, row in enumerate(outcome.rows, start=1):
         if protocol in shown(outcome, row):
-            cells = [result_cell(cell, position) for cell in line_cells(table, row, protocol)]
-            body.append(tag("tr", text("th", row.name, scope="row"), text("td", runs(row)), *cells))
-    heads = _heads(table, ["row", "runs"])
-    return tag("table", text("caption", protocol), tag("thead", *heads), tag("tbody", *body), class_="results")
+            cells = zip(headings(table), line_cells(table, row, protocol))
+            parts = [result_cell(cell, position, pair in known, best) for pair, cell in cells]
+            body.append(tag("tr", text("th", row.name, scope="row"), text("td", runs(row)), *parts))
+    parts = [tag("thead", *_heads(table, ["row", "runs"])), tag("tbody", *body)]
+    chance = mean_chance(files, protocol)
+    if chance is not None and "r1" in table.metrics:
+        parts.append(tag("tfoot", chance_line(table, chance)))
+    return scrolling(protocol, tag("table", text("caption", protocol), *parts, class_="results"))
 
 
-def result_cell(cell: Cell | None, position: int) -> str:
-    """The mean, which leads to its runs, over the published figure."""
+def result_cell(cell: Cell | None, position: int, compares: bool, best: Mapping[Column, str]) -> str:
+    """The mean, which leads to its runs, over the published figure where the column has any."""
     if cell is None:
         return text("td", "")
     kind = {"class_": "mser"} if cell.ranking == "mser" else {}
     ours = text("a", number(cell), href="#" + anchor("row", position))
-    beside = published(cell) if cell.published is None else f"published {published(cell)}"
-    return tag("td", ours, text("small", beside), **kind)
+    ours = tag("strong", ours) if leads(cell, best) else ours
+    return tag("td", ours, *([text("small", f"published {published(cell)}")] if compares else []), **kind)
+
+
+def chance_line(table: Table, chance: float) -> str:
+    """Rank-1 of a random order, whatever ranks. chance: in percent."""
+    cells = (text("td", f"{chance:.2f}" if metric == "r1" else "") for _, metric in headings(table))
+    return tag("tr", text("th", "chance (random order)", scope="row", colspan=2), *cells)
 
 
 def change_table(outcome: Outcome) -> str:
     """The keys that each row changes."""
-    heads = tag("tr", text("th", "row", scope="col"), text("th", "keys that it changes", scope="col"))
+    title = "Keys that each row changes against the table's configuration"
+    heads = tag("tr", text("th", "row", scope="col"), text("th", "keys", scope="col"))
     body = [tag("tr", text("th", row.name, scope="row"), text("td", changes(row) or "none")) for row in outcome.rows]
-    return tag("table", tag("thead", heads), tag("tbody", *body), class_="texts")
+    parts = text("caption", title), tag("thead", heads), tag("tbody", *body)
+    return scrolling(title, tag("table", *parts, class_="texts"))
 
 
-def run_table(outcome: Outcome, numbers: Mapping[Path, int]) -> str:
-    """Every run, in a group for each row. numbers: of the run folders in the page."""
+def run_table(outcome: Outcome, folders: Iterable[Path]) -> str:
+    """Every run, in a group for each row. folders: of the runs in the page, in its order."""
+    numbers = {folder: position for position, folder in enumerate(folders, start=1)}
     groups = []
     for position, row in enumerate(outcome.rows, start=1):
         name = text("th", row.name, scope="rowgroup", colspan=4 + len(headings(outcome.table)))
-        lines = (line for run, values in zip(row.runs, run_values(row)) for line in run_lines(outcome, row, run, values, numbers))  # fmt: skip
+        both = zip(row.runs, run_values(row))
+        lines = (line for run, values in both for line in run_lines(outcome, row, run, values, numbers))
         groups.append(tag("tbody", tag("tr", name), *lines, id=anchor("row", position)))
+    title = "The runs of each row and their numbers, in percent"
     heads = _heads(outcome.table, ["run", "state", "files", "protocol"])
-    return tag("table", tag("thead", *heads), *groups, class_="runs")
+    return scrolling(title, tag("table", text("caption", title), tag("thead", *heads), *groups, class_="runs"))
 
 
 def run_lines(

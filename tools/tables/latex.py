@@ -7,19 +7,20 @@ import re
 from tools.tables.outcome import Outcome
 from tools.tables.table import RANKINGS
 from tools.tables.wording import (
-    DAGGER,
     METRICS,
-    NOT_PUBLISHED,
-    NUMBERS,
     RANKING_NAMES,
+    compared,
+    headings,
+    leaders,
+    leads,
     line_cells,
     number,
     published,
+    remarks,
     runs,
     troubles,
 )
 
-SHORT = "n.p."  # in the cells; the note says what it means
 ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -31,13 +32,13 @@ SPECIAL = re.compile("|".join(map(re.escape, ESCAPES)))
 def latex(outcome: Outcome) -> str:
     """A `table` environment with a line per row and protocol; \\usepackage{booktabs} and [T1]{fontenc} are needed."""
     table = outcome.table
-    pairs = 2 * len(table.metrics)
+    numbers = len(headings(table)) + len(compared(outcome))
     lines = [
         "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
-        rf"\begin{{tabular}}{{lll{'rr' * pairs}}}",
+        rf"\begin{{tabular}}{{lll{'r' * numbers}}}",
         r"\toprule",
         *_head(outcome),
         r"\midrule",
@@ -56,28 +57,32 @@ def escape(text: str) -> str:
 
 
 def _head(outcome: Outcome) -> list[str]:
-    metrics = outcome.table.metrics
-    width = 2 * len(metrics)
-    groups = [rf"\multicolumn{{{width}}}{{c}}{{{escape(RANKING_NAMES[ranking])}}}" for ranking in RANKINGS]
-    rules = "".join(rf"\cmidrule(lr){{{4 + width * i}-{3 + width * (i + 1)}}}" for i in range(len(RANKINGS)))
-    names = [name for _ in RANKINGS for metric in metrics for name in (escape(METRICS[metric]), "published")]
+    known, groups, rules, names = compared(outcome), [], "", []
+    for ranking in RANKINGS:
+        start = 4 + len(names)
+        for metric in outcome.table.metrics:
+            names += [escape(METRICS[metric]), *(["published"] if (ranking, metric) in known else [])]
+        width = 4 + len(names) - start
+        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(RANKING_NAMES[ranking])}}}")
+        rules += rf"\cmidrule(lr){{{start}-{start + width - 1}}}"
     return [_line(["", "", "", *groups]), rules, _line(["row", "protocol", "runs", *names])]
 
 
 def _body(outcome: Outcome) -> list[str]:
-    lines = []
+    best, known, lines = leaders(outcome), compared(outcome), []
     for row in outcome.rows:
         for protocol in outcome.table.protocols:
             texts = []
-            for cell in line_cells(outcome.table, row, protocol):
-                texts += [number(cell), published(cell).replace(NOT_PUBLISHED, SHORT)]
-            lines.append(_line(map(escape, [row.name, protocol, runs(row), *texts])))
+            for pair, cell in zip(headings(outcome.table), line_cells(outcome.table, row, protocol)):
+                ours = escape(number(cell))
+                ours = rf"\textbf{{{ours}}}" if leads(cell, best) else ours
+                texts += [ours, escape(published(cell))] if pair in known else [ours]
+            lines.append(_line([*map(escape, [row.name, protocol, runs(row)]), *texts]))
     return lines
 
 
 def _notes(outcome: Outcome) -> list[str]:
-    source = f"Published figures: {outcome.table.source}." if outcome.table.source else ""
-    notes = [outcome.table.note, NUMBERS, f"{SHORT}: {NOT_PUBLISHED}.", source, DAGGER]
+    notes = [outcome.table.note, *remarks(outcome)]
     return [note for note in (*notes, *(f"Not finished: {line}." for line in troubles(outcome.rows))) if note]
 
 

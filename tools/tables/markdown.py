@@ -10,14 +10,16 @@ from urllib.parse import quote
 
 from tools.tables.outcome import Outcome, OutcomeRow, RunState
 from tools.tables.wording import (
-    DAGGER,
-    NUMBERS,
     changes,
+    compared,
     heading,
     headings,
+    leaders,
+    leads,
     line_cells,
     number,
     published,
+    remarks,
     runs,
     troubles,
 )
@@ -33,7 +35,7 @@ def markdown(outcome: Outcome, folder: Path) -> str:
         f"# {escape(table.title)}",
         escape(table.note),
         "\n".join(main_table(outcome, linked=True)),
-        *notes(outcome),
+        *map(escape, remarks(outcome)),
     ]
     if troubles(outcome.rows):
         parts += ["## Not finished", "\n".join(f"- {escape(line)}" for line in troubles(outcome.rows))]
@@ -41,23 +43,20 @@ def markdown(outcome: Outcome, folder: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def notes(outcome: Outcome) -> list[str]:
-    """What has to be known beside the table."""
-    source = outcome.table.source
-    return [NUMBERS, DAGGER, *([f"Published figures: {escape(source)}."] if source else [])]
-
-
 def main_table(outcome: Outcome, linked: bool) -> list[str]:
-    """The table's lines: one per row and protocol. linked: numbers lead to the row's runs."""
-    table = outcome.table
-    columns = [name for pair in headings(table) for name in (heading(*pair), "published")]
+    """The table's lines: one per row and protocol. linked: numbers lead to the row's runs, the best ones in bold."""
+    table, best, known = outcome.table, leaders(outcome), compared(outcome)
+    columns = [name for pair in headings(table) for name in (heading(*pair), *(["published"] if pair in known else []))]
     lines = [["row", "protocol", "runs", *columns]]
     for position, row in enumerate(outcome.rows, start=1):
         for protocol in shown(outcome, row):
             texts = []
-            for cell in line_cells(table, row, protocol):
+            for pair, cell in zip(headings(table), line_cells(table, row, protocol)):
                 text = number(cell)
-                texts += [f"[{text}](#runs-{position})" if linked and text else text, published(cell)]
+                if linked and text:
+                    text = f"[{text}](#runs-{position})"
+                    text = f"**{text}**" if leads(cell, best) else text
+                texts += [text, published(cell)] if pair in known else [text]
             lines.append([escape(row.name), protocol, runs(row), *texts])
     return grid(lines, numbers_from=3)
 

@@ -17,7 +17,7 @@ class Cell(NamedTuple):
     ranking: str  # "cosine" | "mser"
     metric: str  # "r1" | "mAP" | "mINP" ...
     values: tuple[float, ...]  # one per finished run (seed or split), in the order of the row's runs
-    published: float | None  # None: "not published here"
+    published: float | None  # in percent; None: no published value is known
 
     @property
     def mean(self) -> float | None:
@@ -31,7 +31,7 @@ class Cell(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published figure; None where one of them is missing."""
+        """Ours minus the published figure; None where one of them is missing."""
         return None if self.mean is None or self.published is None else self.mean - self.published
 
 

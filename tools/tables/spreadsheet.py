@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from tools.tables.outcome import Cell, Outcome, OutcomeRow
-from tools.tables.wording import NOT_PUBLISHED
 
 COLUMNS = (
     "table", "row", "protocol", "ranking", "uses_other_queries", "metric", "runs_finished", "runs", "mean", "std",
@@ -17,7 +16,7 @@ COLUMNS = (
 
 
 def spreadsheet(outcome: Outcome, folder: Path) -> str:
-    """CSV with a heading line. Figures are in percent, run folders relative to `folder`; a list is joined by "; "."""
+    """CSV with a heading line. Numbers are in percent, run folders relative to `folder`; a list is joined by "; "."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -29,7 +28,6 @@ def spreadsheet(outcome: Outcome, folder: Path) -> str:
 
 
 def _numbers(row: OutcomeRow, cell: Cell, source: str) -> list[str | int]:
-    known = NOT_PUBLISHED if cell.published is None else _number(cell.published)
     counts = [row.finished, len(row.runs)]
     ours = [_number(cell.mean), _number(cell.std)]
     uses_queries = "yes" if cell.ranking == "mser" else "no"
@@ -40,7 +38,7 @@ def _numbers(row: OutcomeRow, cell: Cell, source: str) -> list[str | int]:
         cell.metric,
         *counts,
         *ours,
-        known,
+        _number(cell.published),
         _number(cell.difference),
         source,
     ]

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tools.tables.outcome import Cell, OutcomeRow
-from tools.tables.table import RANKINGS, Table, options
+from tools.tables.outcome import Cell, Outcome, OutcomeRow
+from tools.tables.table import RANKINGS, Column, Table, options
 
 METRICS = {"r1": "rank-1", "r5": "rank-5", "r10": "rank-10", "r20": "rank-20", "mAP": "mAP", "mINP": "mINP"}
 RANKING_NAMES = {"cosine": "cosine", "mser": "MSER†"}
-NOT_PUBLISHED = "not published here"
-NUMBERS = (
-    "In percent; ± is the sample standard deviation over the runs of a row. "
-    "In brackets: ours less the published figure."
-)
+NONE = "–"  # in a cell that has no number
 DAGGER = (
-    "† MSER uses the other queries: it re-ranks with all of them at hand (transductive), so its numbers are not under "
-    "the conditions of the cosine ones beside them."
+    "† MSER uses the other queries: it re-ranks with all of them at hand (transductive), so its numbers are not "
+    "comparable with the cosine numbers beside them."
 )
+ONE_RUN = (
+    "Rows with one run show no spread: a small difference between two rows may be noise of the seed. "
+    "Several seeds for each row show how large that noise is."
+)
+
+
+def remarks(outcome: Outcome, marked: bool = True) -> list[str]:
+    """What has to be known beside the numbers, only as far as it applies. marked: the best values are set in bold."""
+    cells = [cell for row in outcome.rows for cell in row.cells]
+    source = outcome.table.source
+    percent = "In percent."
+    if marked and leaders(outcome):
+        percent += " Bold: the best of a column."
+    if any(cell.std is not None for cell in cells):
+        percent += " ± is the sample standard deviation over the runs of a row."
+    if any(cell.difference is not None for cell in cells):
+        percent += " In brackets: ours minus published."
+    lines = [percent]
+    if len(outcome.rows) > 1 and any(len(cell.values) == 1 for cell in cells):
+        lines.append(ONE_RUN)
+    if any(cell.published is not None for cell in cells):
+        lines.append(f"Published values: {source}. {NONE} beside ours: no published value is known.")
+    return [*lines, DAGGER]
 
 
 def headings(table: Table) -> list[tuple[str, str]]:
@@ -39,17 +58,42 @@ def number(cell: Cell | None) -> str:
     if cell is None:
         return ""
     if cell.mean is None:
-        return "–"
+        return NONE
     return f"{cell.mean:.2f}" + ("" if cell.std is None else f" ± {cell.std:.2f}")
 
 
 def published(cell: Cell | None) -> str:
-    """89.51 (−2.19): the published figure, and how ours differs from it."""
+    """89.51 (−2.19): the published figure, and how ours differs from it; a dash where none is known."""
     if cell is None:
         return ""
     if cell.published is None:
-        return NOT_PUBLISHED
+        return NONE
     return f"{cell.published:.2f}" + ("" if cell.difference is None else f" ({signed(cell.difference)})")
+
+
+def compared(outcome: Outcome, protocol: str | None = None) -> set[tuple[str, str]]:
+    """(ranking, metric) of the columns that have a published figure in some row; of one protocol, or of all."""
+    return {
+        (cell.ranking, cell.metric)
+        for row in outcome.rows
+        for cell in row.cells
+        if cell.published is not None and protocol in (None, cell.protocol)
+    }
+
+
+def leaders(outcome: Outcome) -> dict[Column, str]:
+    """The best mean of each column as it is shown, 55.35; none where all rows show the same."""
+    shown: dict[Column, list[float]] = {}
+    for row in outcome.rows:
+        for cell in row.cells:
+            if cell.mean is not None:
+                shown.setdefault(Column(*cell[:3]), []).append(cell.mean)
+    return {column: f"{max(means):.2f}" for column, means in shown.items() if len({f"{m:.2f}" for m in means}) > 1}
+
+
+def leads(cell: Cell | None, best: Mapping[Column, str]) -> bool:
+    """Whether a cell shows the best mean of its column. best: as `leaders` says."""
+    return cell is not None and cell.mean is not None and best.get(Column(*cell[:3])) == f"{cell.mean:.2f}"
 
 
 def signed(value: float) -> str:

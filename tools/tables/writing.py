@@ -11,7 +11,7 @@ from tools.tables.latex import latex
 from tools.tables.markdown import main_table, markdown
 from tools.tables.outcome import Outcome
 from tools.tables.spreadsheet import spreadsheet
-from tools.tables.wording import DAGGER, NUMBERS, troubles
+from tools.tables.wording import remarks, troubles
 from utils.errors import UserError
 from utils.files import write_text
 
@@ -48,5 +48,5 @@ def _holds(path: Path, text: str) -> bool:
 
 def preview(outcome: Outcome) -> str:
     """The table for a terminal, and what is not finished."""
-    lines = [*main_table(outcome, linked=False), "", NUMBERS, DAGGER]
+    lines = [*main_table(outcome, linked=False), "", *remarks(outcome, marked=False)]
     return "\n".join([*lines, *(f"not finished: {line}" for line in troubles(outcome.rows))])
