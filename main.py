@@ -73,7 +73,7 @@ def run(argv: Sequence[str] | None) -> None:
         rows = test(model, tested_stage(checkpoint), rankings(cfg))
         on_main(partial(write_rows, folder / RESULTS, rows))
     else:
-        loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg)
+        loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg, benchmark.num_ids)
         folder = on_main(partial(open_folder, cfg, args.desc, resumed, record), received=Path)
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
         rows = training.run(rankings(cfg))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from engine.trainer import create_trainer
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from yacs.config import CfgNode
@@ -29,7 +30,6 @@ from configs import load_config
 from data import build_recipe
 from data.augment import augment
 from engine.optim import adam, gradient_scaler
-from engine.trainer import create_trainer
 from losses import build_criterion
 from models import build_model, mcja
 from utils.cli import Parser, exit_code
@@ -165,16 +165,20 @@ def count_model(model: nn.Module, images: Tensor, dtype: torch.dtype | None) -> 
         Counter(known) as kept,
     ):
         output = model(images)
-    kept.leave_out(output)  # the losses count those
+    kept.leave_out(answers(output))  # the losses count those
     return max([kept.bytes, *times])
 
 
 def kept_by_losses(cfg: CfgNode, batch: int, device: torch.device) -> int:
     """Bytes that the losses keep, the model's output included."""
     output = Output(*(torch.randn(batch, width, device=device, requires_grad=True) for width in (width_of(cfg), IDENTITIES)))  # fmt: skip
-    with Counter(output) as counter:
-        build_criterion(cfg)(output, make_batch(torch.empty(batch, 0, device=device), cfg.k_size))
-    return counter.bytes + sum(part.nbytes for part in output)
+    with Counter(answers(output)) as counter:
+        build_criterion(cfg, IDENTITIES)(output, make_batch(torch.empty(batch, 0, device=device), cfg.k_size))
+    return counter.bytes + sum(part.nbytes for part in answers(output))
+
+
+def answers(output: Output) -> list[Tensor]:
+    return [part for part in (*output, *output.extra.values()) if isinstance(part, Tensor)]
 
 
 def width_of(cfg: CfgNode) -> int:

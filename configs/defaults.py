@@ -55,6 +55,7 @@ DATA = (
 )  # fmt: skip
 
 AUGMENTATION = (
+    Key("augmentation", str, "mcja", "how training images are changed: mcja", HERE),
     Key("random_flip", bool, True, "horizontal flip, p = 0.5", RELEASED),
     Key("random_crop", bool, True, "pad by `padding`, then crop a random window of image_size", RELEASED),
     Key("padding", int, 10, "pixels of grey (127) put on every side before the crop", RELEASED),
@@ -67,6 +68,7 @@ AUGMENTATION = (
 )  # fmt: skip
 
 MODEL = (
+    Key("model", str, "mcja", "network: mcja", HERE),
     Key("backbone", str, "resnet50", "resnet18 | resnet34 | resnet50 | resnet101", PAPER),
     Key("pretrained", str, "imagenet", "imagenet (torchvision's IMAGENET1K_V1) | none | path of a state-dict file", RELEASED),
     Key("drop_last_stride", bool, False, "stride 1 in the last stage, which doubles the height and width of the final map; weights do not tell how they were trained, so keep it as it was", RELEASED),
@@ -80,7 +82,11 @@ OBJECTIVE = (
     Key("loss_cmr", bool, True, "Cross-Modality Retrieval loss", PAPER),
     Key("cmr_strength", float, 0.5, "regularisation strength of the soft rank; see docs/soft_rank.md before changing it", RELEASED),
     Key("soft_rank", str, "auto", "auto: affine form where it is exact, else native | native: always the general form | torchsort: the extension", HERE, ("auto", "native", "torchsort")),
-    Key("lr", float, 3.5e-4, "learning rate of Adam", PAPER),
+    Key("step", str, "plain", "what an iteration does: plain (one step of every optimiser)", HERE),
+    Key("optimizer", str, "adam", "adam | sgd (Nesterov momentum 0.9)", HERE),
+    Key("schedule", str, "steps", "how the learning rate changes: steps (to a tenth after each of `lr_step`) | cosine (to 0 after the last epoch)", HERE),
+    Key("warmup", int, 0, "epochs in which the learning rate rises linearly to its full size", HERE),
+    Key("lr", float, 3.5e-4, "learning rate", PAPER),
     Key("wd", float, 5e-4, "weight decay, coupled (L2), on every parameter", RELEASED),
     Key("num_epoch", int, 140, "epochs", PAPER),
     Key("lr_step", tuple, (80, 120), "epochs after which the learning rate is multiplied by 0.1", PAPER),

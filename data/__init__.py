@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from data import regdb, sysu
 from data.augment import COLOUR_PARTS, Recipe
+from data.augment import augment as augment_images
 from data.cache import MappedPixels, cached
 from data.images import PictureDataset, Pictures, as_it_is
 from data.listing import fingerprint
@@ -23,7 +24,7 @@ from data.samplers import BY_PICTURES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, 
 from utils.errors import UserError, pick
 from utils.logging import logger
 from utils.processes import me
-from utils.types import Benchmark, Modality, Record, Split
+from utils.types import Batch, Benchmark, Modality, Record, Split, Views
 
 DATASETS = {"sysu": sysu, "regdb": regdb}
 
@@ -142,8 +143,30 @@ def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> E
     return sampler
 
 
+Augmentation = Callable[[Batch, torch.Generator], Views]
+
+
+def build_augmentation(cfg: CfgNode) -> Augmentation:
+    """The configured augmentation: (batch, its images uint8 on the device; generator of the CPU) -> its views there."""
+    return pick(AUGMENTATIONS, cfg.augmentation, "augmentation")(cfg)
+
+
+def build_mcja(cfg: CfgNode) -> Augmentation:
+    """One view of each record, which takes the entrance of its modality (MCJA)."""
+    recipe = build_recipe(cfg)
+
+    def mcja(batch: Batch, generator: torch.Generator) -> Views:
+        images = augment_images(batch.images, batch.modalities, recipe, generator, batch.own)
+        return Views(images, torch.arange(len(batch.pids)), batch.modalities)
+
+    return mcja
+
+
+AUGMENTATIONS: dict[str, Callable[[CfgNode], Augmentation]] = {"mcja": build_mcja}
+
+
 def build_recipe(cfg: CfgNode) -> Recipe:
-    """The configured augmentation."""
+    """What of MCJA's augmentation is on."""
     switches = (cfg.color_jitter, cfg.vimc_wg, cfg.vimc_cc, cfg.vimc_sj)
     return Recipe(
         colour=frozenset(part for part, on in zip(COLOUR_PARTS, switches) if on),

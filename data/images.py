@@ -73,7 +73,8 @@ class PictureDataset(Dataset):
         if self.world == 1:
             return Batch(self.pixels[rows], pids, cameras, modalities, rows)
         shares = split_by_identity(pids, self.world)
-        return Batch(self.pixels[rows[shares[self.rank]]], pids, cameras, modalities, rows, shares)
+        own = shares[self.rank]
+        return Batch(self.pixels[rows[own]], pids, cameras, modalities, rows, shares, own)
 
 
 def as_it_is(batch: Batch) -> Batch:

@@ -11,22 +11,22 @@ from torch import nn
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
-from data import build_recipe, build_test_loader
-from data.augment import augment
+from data import build_augmentation, build_test_loader
 from engine.checkpoint import Checkpoint, Origin, restore
 from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
-from engine.optim import adam, align, follow, gradient_scaler, precision, step_schedule
+from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, precision
 from engine.retrieval.protocols import rankers
-from engine.trainer import create_trainer
+from engine.step import STEPS, Step, create_learner, create_trainer
 from engine.training import Progress, Schedule, Training
-from losses import Criterion
+from losses.criterion import Criterion
+from utils.errors import UserError, pick
 from utils.logging import logger
 from utils.processes import alone, me
 from utils.runs import LAST, TENSORBOARD
 from utils.seeding import RandomStates
-from utils.types import Benchmark, Modality, MserDefaults, Split
+from utils.types import Benchmark, Group, Modality, MserDefaults, Split
 
 PROGRESS_KEYS = ("num_epoch", "eval_initial", "start_eval", "eval_interval", "select")
 
@@ -65,42 +65,34 @@ def build_training(
     checkpoint: Checkpoint | None,
 ) -> Training:
     """A run in `folder`, new or going on with a checkpoint's states. `model` is on the device, its weights loaded."""
-    model = synchronise_norms(model, device)
-    optimizer = adam(model, cfg.lr, cfg.wd)
+    model, criterion = synchronise_norms(model, device), criterion.to(device)
+    optimizers = build_optimizers(cfg, model, criterion)
     dtype = precision(cfg.fp16, cfg.amp_dtype, device)
-    scaler = gradient_scaler(device, dtype)
     generator = torch.Generator()
     if cfg.compile and not alone():
         logger.warning("compile: not with several processes; training goes on without it")
-    trainer = create_trainer(
-        model,
-        criterion,
-        optimizer,
-        scaler,
-        partial(augment, recipe=build_recipe(cfg), generator=generator),
-        device,
-        dtype,
-        cfg.compile and alone(),
-    )
+    augmentation = partial(build_augmentation(cfg), generator=generator)
+    learner = create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile and alone())
+    trainer = create_trainer(learner, build_step(cfg))
     names = ("loss", *criterion.terms)
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
     attach_statistics(trainer, model)
     rescue = partial(_rescue, folder)
     attach_guard(trainer, model, names, every=1 if device.type == "cpu" else cfg.log_period, rescue=rescue)
-    attach_log(trainer, optimizer, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
-    report = attach_tensorboard(trainer, optimizer, (*names, "accuracy"), folder / TENSORBOARD)
+    attach_log(trainer, optimizers["main"], (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
+    report = attach_tensorboard(trainer, optimizers["main"], (*names, "accuracy"), folder / TENSORBOARD)
     parts = {
         "model": model,
-        "optimizer": optimizer,
-        "scheduler": step_schedule(optimizer, cfg.lr_step),
-        "scaler": scaler,
+        "criterion": criterion,
+        "optimizer": optimizers,
+        "scheduler": optimizers.schedule,
+        "scaler": learner.scaler,
         "progress": Progress(),
         "rng": RandomStates(),
     }
     if checkpoint is not None:
         restore(parts, checkpoint)
-        align(optimizer)
-        follow(parts["scheduler"], cfg.lr, cfg.wd)
+        optimizers.follow(cfg.lr, cfg.wd)
     schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
     selection = test if benchmark.validation is None else build_evaluator(cfg, benchmark, benchmark.validation, device)
     where = device if alone() else f"{me().world} processes, {device.type}"
@@ -108,6 +100,22 @@ def build_training(
     origin = origin_of(cfg, benchmark, seed)
     selection = selection.narrowed(selection.split.quick)
     return Training(trainer, loader, parts, schedule, test, selection, folder, origin, report)
+
+
+def build_optimizers(cfg: CfgNode, model: nn.Module, criterion: nn.Module) -> Optimizers:
+    """The model's parameter groups, and what the losses train, under the configured optimiser and schedule."""
+    learned = [parameter for parameter in criterion.parameters() if parameter.requires_grad]
+    groups = {**model.groups(), "criterion": Group(learned)}
+    make = pick(OPTIMIZERS, cfg.optimizer, "optimizer")
+    factor = pick(SCHEDULES, cfg.schedule, "schedule")(Plan(cfg.num_epoch, cfg.lr_step, cfg.warmup))
+    return Optimizers(groups, make, cfg.lr, cfg.wd, factor)
+
+
+def build_step(cfg: CfgNode) -> Step:
+    """What an iteration does; of several processes, only the plain step is shared out."""
+    if cfg.step != "plain" and not alone():
+        raise UserError(f"step = {cfg.step}: only the plain step runs in several processes; start one")
+    return pick(STEPS, cfg.step, "step")
 
 
 def _rescue(folder: Path) -> str:

@@ -10,9 +10,9 @@ from ignite.handlers import DiskSaver
 from torch import Tensor, nn
 
 from utils.errors import UserError, reason
-from utils.tensors import is_weights, load_torch
 from utils.logging import logger
 from utils.runs import BEST, LAST, RECORD
+from utils.tensors import is_weights, load_torch
 from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
@@ -85,6 +85,7 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
         raise UserError(f"{file}: neither a checkpoint of this project nor a file of named weights")
     try:
         states = {name: content[name] for name in ("optimizer", "scheduler", "scaler", "progress", "rng")}
+        states["criterion"] = content.get("criterion", {})  # those of older versions hold none
         return Checkpoint(file, content["model"], Origin(**content["origin"]), states)
     except (KeyError, TypeError) as error:
         raise UserError(f"{file}: an incomplete checkpoint ({error})") from None

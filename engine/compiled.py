@@ -22,17 +22,18 @@ class Compiled:
         self.run = torch.compile(model)
         self.tried = False
 
-    def __call__(self, images: Tensor) -> Output:
+    def __call__(self, images: Tensor, streams: Tensor) -> Output:
         if not self.tried:
             self.tried = True
-            self._try(images)
-        return self.run(images)
+            self._try(images, streams)
+        return self.run(images, streams)
 
-    def _try(self, images: Tensor) -> None:
+    def _try(self, images: Tensor, streams: Tensor) -> None:
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         try:
-            output = self.run(images)
-            (output.embeddings.float().sum() + output.logits.float().sum()).backward()
+            output = self.run(images, streams)
+            answers = (output.embeddings, output.logits, output.pooled, *output.extra.values())
+            sum(answer.float().sum() for answer in answers if answer is not None).backward()
         except Exception as error:  # the compiler raises anything
             logger.warning(f"compile: failed ({reason(error)}); training goes on without it")
             self.run = self.model

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,19 +20,19 @@ from torch.nn.parallel import DistributedDataParallel
 from data.shares import split_in_order
 from utils.logging import logger
 from utils.processes import alone, me
-from utils.types import Features, Output
+from utils.types import Features, Output, Views
 
 
-def parallel(model: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
-    """compute, whose loss then gives the model the gradients of all processes together; itself where there is one.
+def parallel(modules: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `compute` so that `backward()` sums the gradients of all processes. With one process, return it unchanged.
 
-    compute: gives, among its outputs, the one loss that is differentiated; whatever else it gives carries no graph. All
+    modules: what `compute` differentiates. compute: gives, among its outputs, the one loss that is differentiated; whatever else it gives carries no graph. All
     processes start with the main one's parameters.
     """
     if alone():
         return compute
     # Static: every step takes the same parameters. One that no loss needs is then left without a gradient, as alone.
-    network = DistributedDataParallel(_Held(model, compute), static_graph=True)
+    network = DistributedDataParallel(_Held(modules, compute), static_graph=True)
     network.broadcast_buffers = False  # statistics are alike already, or made so at an epoch's end
     network.register_comm_hook(None, _add_up)
     return network
@@ -40,9 +41,9 @@ def parallel(model: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any
 class _Held(nn.Module):
     """A function as the forward pass of a module that holds the parameters it uses."""
 
-    def __init__(self, model: nn.Module, compute: Callable[..., Any]):
+    def __init__(self, modules: nn.Module, compute: Callable[..., Any]):
         super().__init__()
-        self.model = model
+        self.modules_used = modules
         self.compute = compute
 
     def forward(self, *arguments: Any) -> Any:
@@ -80,15 +81,45 @@ def gather_equal(rows: Tensor) -> Tensor:
     return found
 
 
-def whole(output: Output, shares: Tensor | None) -> Output:
-    """The whole batch's output, its rows in the batch's order, from this process's. shares: of the batch."""
+def whole(output: Output, views: Views, shares: Tensor | None) -> Output:
+    """The answers of all processes in the order of the batch's views, from this process's. shares: of the batch.
+
+    Where a network answers c times for a view, the views are answered once, then all again, and `rows` says so. Every view
+    must be answered equally often; ValueError otherwise.
+    """
     if shares is None:
         return output
-    places = shares.flatten().argsort().to(output.logits.device, non_blocking=True)
-    embeddings, logits = (
-        GatherRows.apply(rows).index_select(0, places) for rows in (output.embeddings, output.logits)
+    places = [views.places(share) for share in shares]
+    count, rest = divmod(len(output.logits), len(places[me().rank]))
+    if rest:
+        raise ValueError("several processes need a network that answers equally often for each view")
+    order = None if output.rows is None else _by_turns(output.rows)
+    longest = max(map(len, places))
+    turns = [torch.arange(count)[:, None] * longest + torch.arange(len(part)) for part in places]
+    found = torch.cat([rank * count * longest + turn for rank, turn in enumerate(turns)], dim=1)
+    picked = found[:, torch.cat(places).argsort()].flatten().to(output.logits.device, non_blocking=True)
+
+    def join(rows: Tensor) -> Tensor:
+        rows = rows if order is None else rows[order.to(rows.device, non_blocking=True)]
+        rows = rows.unflatten(0, (count, -1))
+        rows = F.pad(rows, (0, 0) * (rows.dim() - 2) + (0, longest - rows.shape[1])).flatten(0, 1)
+        return GatherRows.apply(rows).index_select(0, picked)
+
+    return Output(
+        embeddings=join(output.embeddings),
+        logits=join(output.logits),
+        pooled=None if output.pooled is None else join(output.pooled),
+        rows=None if output.rows is None else torch.arange(len(views.rows)).repeat(count),
+        extra={name: join(rows) for name, rows in output.extra.items()},
     )
-    return Output(embeddings, logits)
+
+
+def _by_turns(rows: Tensor) -> Tensor:
+    """The order in which every row is answered once, then every row again: [S] int64 -> [S] int64."""
+    order = rows.argsort(stable=True)
+    _, counts = torch.unique_consecutive(rows[order], return_counts=True)
+    turn = torch.cat([torch.arange(int(count)) for count in counts])
+    return order[turn.argsort(stable=True)]
 
 
 def gather_features(own: Features, count: int) -> Features:

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import torch
-from torch import Tensor
 from yacs.config import CfgNode
 
 from losses.cmr import cross_modality_retrieval_loss, pick_ranker
+from losses.criterion import Criterion, Term
 from losses.identity import identity_loss
-from utils.types import Batch, Output
-
-Term = Callable[[Output, Batch], Tensor]
 
 
-class Criterion:
-    """Sum of named terms: (output, batch) -> (total, {name: term}), all scalars in float32 or better."""
-
-    def __init__(self, terms: Mapping[str, Term]):
-        self.terms = dict(terms)
-
-    def __call__(self, output: Output, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        # Under mixed precision the losses are computed in full precision too.
-        with torch.autocast(output.embeddings.device.type, enabled=False):
-            parts = {name: term(output, batch) for name, term in self.terms.items()}
-        return sum(parts.values()), parts
+def build_criterion(cfg: CfgNode, num_ids: int) -> Criterion:
+    """The terms whose key `loss_NAME` is not 0, each times that weight, for `num_ids` training identities."""
+    weights = {name: float(cfg[f"loss_{name}"]) for name in LOSSES}
+    used = {name: weight for name, weight in weights.items() if weight}
+    return Criterion({name: LOSSES[name](cfg, num_ids) for name in used}, used)
 
 
-def build_criterion(cfg: CfgNode) -> Criterion:
-    """The configured terms, each of weight 1."""
-    return Criterion({name: make(cfg) for name, make in LOSSES.items() if cfg[f"loss_{name}"]})
+def build_identity(cfg: CfgNode, num_ids: int) -> Term:
+    return lambda output, labels: identity_loss(output.logits, labels.pids)
 
 
-def build_identity(cfg: CfgNode) -> Term:
-    return lambda output, batch: identity_loss(output.logits, batch.pids)
-
-
-def build_cmr(cfg: CfgNode) -> Term:
+def build_cmr(cfg: CfgNode, num_ids: int) -> Term:
     ranker = pick_ranker(cfg.soft_rank)
-    return lambda output, batch: cross_modality_retrieval_loss(
-        output.embeddings, batch.pids, batch.modalities, cfg.cmr_strength, ranker
+    return lambda output, labels: cross_modality_retrieval_loss(
+        output.embeddings, labels.pids, labels.modalities, cfg.cmr_strength, ranker
     )
 
 
-LOSSES = {"id": build_identity, "cmr": build_cmr}
+# name -> (cfg, num_ids) -> term; the key `loss_` + name is its weight.
+LOSSES: dict[str, Callable[[CfgNode, int], Term]] = {"id": build_identity, "cmr": build_cmr}

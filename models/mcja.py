@@ -13,7 +13,7 @@ from models.backbones.resnet import stage_width
 from models.modules.mda import ModalityDistributionAdapter
 from models.modules.pooling import gem_pool
 from utils.errors import UserError
-from utils.types import Output
+from utils.types import Group, Output
 
 
 class MCJA(nn.Module):
@@ -23,6 +23,8 @@ class MCJA(nn.Module):
     checkpoints (`backbone.*`, `MDA_2.0.*` for stage 2, `bn_neck.*`, `classifier.weight`). recompute: in training, keep
     each block's input only and compute the block again in the backward pass; slower, in a fraction of the memory.
     """
+
+    HEAD = ("classifier.weight",)  # what another number of identities changes
 
     def __init__(
         self, backbone: ResNet, num_ids: int, mda_layers: Sequence[int], mda_masks: int, recompute: bool = False
@@ -57,10 +59,22 @@ class MCJA(nn.Module):
                 x = recomputed(step, x) if self.recompute and self.training else step(x)
         return x
 
-    def forward(self, images: Tensor) -> Output:
-        """Embeddings are taken after the neck: the losses, the classifier and the test all use them."""
-        embeddings = self.bn_neck(gem_pool(self.features(images)))
-        return Output(embeddings, self.classifier(embeddings))
+    def forward(self, images: Tensor, streams: Tensor | None = None) -> Output:
+        """Embeddings are taken after the neck: the losses, the classifier and the test all use them.
+
+        streams: not used, both modalities take the one entrance.
+        """
+        pooled = gem_pool(self.features(images))
+        embeddings = self.bn_neck(pooled)
+        return Output(embeddings, self.classifier(embeddings), pooled)
+
+    def embed(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """The vectors that are ranked, [R, 3, H, W] float, [R] int64 -> [R, D]."""
+        return self.forward(images, modalities).embeddings
+
+    def groups(self) -> dict[str, Group]:
+        """All trained parameters, at one rate."""
+        return {"all": Group([parameter for parameter in self.parameters() if parameter.requires_grad])}
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:

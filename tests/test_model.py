@@ -13,7 +13,7 @@ from losses import build_criterion
 from models import build_model
 from tests.conftest import GOLDEN, golden
 from utils.errors import UserError
-from utils.types import Batch, Modality
+from utils.types import Labels, Modality
 
 FULL = golden("full_model")
 FLAGSHIP = str(Path(main.__file__).parent / "configs" / "SYSU_MCJA.yml")
@@ -77,8 +77,8 @@ def test_golden_losses_and_gradients(golden_model):
     images = pictures(int(FULL["input_seed_train"]), 8)
     before = {name: tensor.clone() for name, tensor in golden_model.state_dict().items()}
     golden_model.zero_grad()
-    criterion = build_criterion(load_config(FLAGSHIP))
-    loss, parts = criterion(golden_model.train()(images), Batch(images, pids, pids, modalities, pids))
+    criterion = build_criterion(load_config(FLAGSHIP), num_ids=10)
+    loss, parts = criterion(golden_model.train()(images), Labels(pids, pids, modalities))
     loss.backward()
     golden_model.load_state_dict(before)
     assert loss.item() == pytest.approx(float(FULL["loss64"]), rel=1e-3)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from engine.optim import adam, gradient_scaler
-from engine.trainer import create_trainer
-from losses import Criterion
+from engine.optim import Optimizers, adam
+from engine.step import create_learner, create_trainer
+from losses.criterion import Criterion
 from losses.identity import identity_loss
 from utils.logging import logger
-from utils.types import Batch, Modality, Output
+from utils.types import Batch, Group, Modality, Output, Views
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ class Linear(nn.Module):
         torch.manual_seed(0)
         self.layer = nn.Linear(12, 3)
 
-    def forward(self, images):
+    def forward(self, images, streams=None):
         logits = self.layer(images.flatten(1))
         self.dtype = logits.dtype
         return Output(logits, logits)
@@ -37,18 +37,26 @@ def batch() -> Batch:
     return Batch(images, pids, pids, modalities, pids)
 
 
+def views(batch: Batch) -> Views:
+    return Views(batch.images.float(), torch.arange(len(batch.pids)), batch.modalities)
+
+
+def adam_of(model: nn.Module) -> Optimizers:
+    return Optimizers({"all": Group(list(model.parameters()))}, adam, 0.1, 0.01, lambda done: 1)
+
+
 def step(scaler=None, dtype=None, criterion=None):
     """(model after one step, the step's output, what the augmentation was given)."""
     model, given = Linear().eval(), []
 
-    def augmentation(images, modalities, own):
-        assert own is None
-        given.append((images.dtype, modalities))
-        return images.float() / 255
+    def augmentation(batch):
+        assert batch.own is None
+        given.append((batch.images.dtype, batch.modalities))
+        return views(batch)._replace(images=batch.images.float() / 255)
 
-    scaler = scaler or gradient_scaler(CPU, None)
-    criterion = criterion or Criterion({"id": lambda output, b: identity_loss(output.logits, b.pids)})
-    trainer = create_trainer(model, criterion, adam(model, 0.1, 0.01), scaler, augmentation, CPU, dtype)
+    criterion = criterion or Criterion({"id": lambda output, labels: identity_loss(output.logits, labels.pids)})
+    learner = create_learner(model, criterion, adam_of(model), augmentation, CPU, dtype)
+    trainer = create_trainer(learner if scaler is None else learner._replace(scaler=scaler))
     trainer.run([batch()])
     return model, trainer.state.output, given
 
@@ -120,16 +128,16 @@ class Breaks(torch.autograd.Function):
 
 def compilers():
     def works(model):
-        return lambda images: model(images)
+        return lambda *given: model(*given)
 
     def fails_forward(model):
-        def run(images):
+        def run(*given):
             raise RuntimeError("no kernel for this")
 
         return run
 
     def fails_backward(model):
-        return lambda images: Output(*map(Breaks.apply, model(images)[:2]))
+        return lambda *given: Output(*map(Breaks.apply, model(*given)[:2]))
 
     return [works, fails_forward, fails_backward]
 
@@ -142,9 +150,8 @@ def test_a_compiled_step_is_the_same_step_even_if_compiling_fails(monkeypatch, c
     models = [Both(copy.deepcopy(net)), Both(net)]
     for model, compile in zip(models, (False, True)):
         criterion = Criterion({"id": lambda output, b: identity_loss(output.logits, b.pids)})
-        trainer = create_trainer(
-            model, criterion, adam(model, 0.1, 0.01), gradient_scaler(CPU, None), lambda images, _, own: images.float(), CPU, None, compile
-        )  # fmt: skip
+        learner = create_learner(model, criterion, adam_of(model), views, CPU, None, compile)
+        trainer = create_trainer(learner)
         trainer.run([batch(), batch()])
     for plain, compiled in zip(models[0].state_dict().values(), models[1].state_dict().values()):
         assert torch.equal(plain, compiled)
@@ -158,6 +165,6 @@ class Both(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, images):
+    def forward(self, images, streams=None):
         out = self.net(images)
         return Output(out, out)

@@ -11,17 +11,16 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from configs import load_config
-from data import build_benchmark, build_recipe, build_train_loader
-from data.augment import augment
+from data import build_augmentation, build_benchmark, build_train_loader
 from engine.distributed import GatherRows, attach_statistics, gather_features, send, synchronise_norms
-from engine.optim import gradient_scaler
-from engine.trainer import create_trainer
+from engine.optim import Optimizers, gradient_scaler
+from engine.step import create_learner, create_trainer
 from losses import build_criterion
 from models import build_model
 from tests.conftest import TINY
 from utils.cli import run_together
 from utils.processes import connect, me, on_main
-from utils.types import Features, Stage
+from utils.types import Features, Group, Stage
 
 CPU = torch.device("cpu")
 KEYS = [
@@ -48,21 +47,24 @@ class Steps:
         for adapter in self.model.MDA_3:
             nn.init.constant_(adapter.norm_bn.weight, 0.5)  # at the start it closes the adapter
         self.loader = build_train_loader(cfg, benchmark, 0, CPU)
-        self.generator, self.recipe = torch.Generator().manual_seed(0), build_recipe(cfg)
+        self.generator, self.augment = torch.Generator().manual_seed(0), build_augmentation(cfg)
         self.scaler = gradient_scaler(CPU, None)
-        self.criterion = build_criterion(cfg)
+        self.criterion = build_criterion(cfg, benchmark.num_ids)
         self.seen: list[dict[str, Any]] = []
 
-    def augmentation(self, images, modalities, own):
-        self.images = augment(images, modalities, self.recipe, self.generator, own)
+    def augmentation(self, batch):
+        views = self.augment(batch, self.generator)
+        self.images = views.images
         for module in self.model.modules():
             module.training = not isinstance(module, nn.modules.batchnorm._BatchNorm)
-        return self.images.to(self.model.classifier.weight.dtype)
+        return views._replace(images=views.images.to(self.model.classifier.weight.dtype))
 
     def run(self) -> list[dict[str, Any]]:
         """Losses, gradients and pictures of two steps."""
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
-        trainer = create_trainer(self.model, self.criterion, optimizer, self.scaler, self.augmentation, CPU, None)
+        groups = {"all": Group(list(self.model.parameters()))}
+        optimizers = Optimizers(groups, lambda groups, decay: torch.optim.SGD(groups), 0.01, 0, lambda done: 1)
+        learner = create_learner(self.model, self.criterion, optimizers, self.augmentation, CPU, None)
+        trainer = create_trainer(learner._replace(scaler=self.scaler))
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note)
         trainer.run(self.loader, epoch_length=2)
         return self.seen

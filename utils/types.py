@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+import torch
 from numpy import ndarray
 from torch import Tensor
+from torch.nn import Parameter
 
 
 class Modality(IntEnum):
@@ -26,17 +28,6 @@ class Record(NamedTuple):
     modality: Modality
 
 
-class Batch(NamedTuple):
-    """Pictures of B records, as the loader hands them over. One of W processes has the labels of all, and its pictures."""
-
-    images: Tensor  # [B, 3, H, W] uint8, RGB; [B / W, 3, H, W] in one of W processes
-    pids: Tensor  # [B] int64
-    cameras: Tensor  # [B] int64
-    modalities: Tensor  # [B] int64, values of Modality
-    indices: Tensor  # [B] int64, rows of the record list
-    shares: Tensor | None = None  # [W, B / W] int64, which rows of the batch each process has; None: one has them all
-
-
 class Labels(NamedTuple):
     """What is known of B records."""
 
@@ -46,15 +37,40 @@ class Labels(NamedTuple):
 
     def take(self, rows: Tensor | None) -> Labels:
         """The labels of these records, [R] int64, repeated or picked; of all where rows is None."""
-        return self if rows is None else Labels(*(values[rows] for values in self))
+        return self if rows is None else Labels(*(values[rows.to(values.device)] for values in self))
+
+
+class Batch(NamedTuple):
+    """Pictures of B records, as the loader hands them over. One of W processes has the labels of all, and its pictures."""
+
+    images: Tensor  # [B, 3, H, W] uint8, RGB; [B / W, 3, H, W] in one of W processes
+    pids: Tensor  # [B] int64
+    cameras: Tensor  # [B] int64
+    modalities: Tensor  # [B] int64, values of Modality
+    indices: Tensor  # [B] int64, rows of the record list
+    shares: Tensor | None = None  # [W, B / W] int64, which rows of the batch each process has; None: one has them all
+    own: Tensor | None = None  # [B / W] int64, the rows that `images` shows; None: all
+
+    @property
+    def labels(self) -> Labels:
+        """Of all B records, on the CPU."""
+        return Labels(self.pids, self.cameras, self.modalities)
 
 
 class Views(NamedTuple):
-    """What an augmentation makes of a batch: R images of its B records."""
+    """What an augmentation makes of a batch: R views of its B records, each an image of one record."""
 
-    images: Tensor  # [R, 3, H, W] float32, normalised
-    rows: Tensor  # [R] int64, the record that each image shows
-    streams: Tensor  # [R] int64, the entrance of the network that it takes
+    images: Tensor  # [R, 3, H, W] float32, normalised; in one of W processes those of its own records, in their order
+    rows: Tensor  # [R] int64, on the CPU: the record that each view shows
+    streams: Tensor  # [R] int64, on the CPU: the entrance of the network that each takes
+
+    def places(self, own: Tensor | None) -> Tensor | None:
+        """Which views show these records of the batch, [r] int64 in their order; None for all."""
+        return None if own is None else torch.isin(self.rows, own).nonzero()[:, 0]
+
+    def streams_of(self, own: Tensor | None) -> Tensor:
+        """The streams of the views that show these records of the batch."""
+        return self.streams if own is None else self.streams[self.places(own)]
 
 
 class Output(NamedTuple):
@@ -65,6 +81,15 @@ class Output(NamedTuple):
     pooled: Tensor | None = None  # [S, D] float, before the neck, where triplet losses live
     rows: Tensor | None = None  # [S] int64, the image that each answers for; None: one to one
     extra: Mapping[str, Tensor] = {}  # a method's own, by name
+
+
+class Group(NamedTuple):
+    """Parameters that one optimiser trains at one rate."""
+
+    parameters: Sequence[Parameter]
+    rate: float = 1.0  # times the configured learning rate
+    scheduled: bool = True  # whether the schedule changes its rate
+    optimizer: str = "main"  # a step may hold several optimisers
 
 
 class Features(NamedTuple):

@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models import ResNet, WeightsEnum, resnet
 
 from utils.errors import UserError, reason
-from utils.tensors import load_weights
 from utils.processes import machine_first
+from utils.tensors import load_weights
 
 
 class Architecture(NamedTuple):
