@@ -173,7 +173,9 @@ def prepare(cfg: CfgNode, benchmark: Benchmark, run: Path, device: torch.device)
     model = build_model(cfg, benchmark.num_ids).to(device)
     test = build_evaluator(cfg, benchmark, benchmark.test, device)
     loader = build_train_loader(cfg, benchmark, SEED, device)
-    return build_training(cfg, benchmark, model, loader, build_criterion(cfg), test, run, SEED, device, None)
+    return build_training(
+        cfg, benchmark, model, loader, build_criterion(cfg, benchmark.num_ids), test, run, SEED, device, None
+    )
 
 
 def choose_span(sampler: EpochBatchSampler, batches: int | None, device: torch.device) -> tuple[Span, int]:

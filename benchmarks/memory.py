@@ -21,15 +21,14 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from engine.trainer import create_trainer
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from yacs.config import CfgNode
 
 from configs import load_config
-from data import build_recipe
-from data.augment import augment
-from engine.optim import adam, gradient_scaler
+from data import build_augmentation
+from engine import build_optimizers
+from engine.step import create_learner, create_trainer
 from losses import build_criterion
 from models import build_model, mcja
 from utils.cli import Parser, exit_code
@@ -211,9 +210,11 @@ def measure(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.d
 def train(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.device, steps: int = 2) -> None:
     """The trainer's own steps, on one batch of noise."""
     model = make_model(cfg, device)
-    augmentation = partial(augment, recipe=build_recipe(cfg), generator=torch.Generator())
-    optimizer, scaler = adam(model, cfg.lr, cfg.wd), gradient_scaler(device, dtype)
-    trainer = create_trainer(model, build_criterion(cfg), optimizer, scaler, augmentation, device, dtype, cfg.compile)
+    criterion = build_criterion(cfg, IDENTITIES).to(device)
+    augmentation = partial(build_augmentation(cfg), generator=torch.Generator())
+    optimizers = build_optimizers(cfg, model, criterion)
+    learner = create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile)
+    trainer = create_trainer(learner)
     images = torch.randint(256, (batch, 3, *cfg.image_size), dtype=torch.uint8, device=device)
     trainer.run([make_batch(images, cfg.k_size)] * steps)
 

@@ -21,8 +21,9 @@ from benchmarks import plain_model
 from configs import load_config
 from engine.compiled import Compiled
 from engine.optim import adam
-from losses import Criterion, build_criterion
+from losses import build_criterion
 from losses.cmr import cross_modality_retrieval_loss
+from losses.criterion import Criterion
 from losses.identity import identity_loss
 from models import build_model
 from models.folding import folded
@@ -144,7 +145,7 @@ def training_speed(args: argparse.Namespace, variant: Variant, device: torch.dev
 
     def step() -> None:
         with setup.autocast():
-            output = network(setup.batch.images)
+            output = network(setup.batch.images, setup.batch.modalities)
         loss, _ = setup.criterion(output, setup.batch)
         setup.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -178,17 +179,21 @@ def alone(args: argparse.Namespace, setup: Setup, device: torch.device) -> dict[
             made.backward(x.detach())
 
     def lose() -> None:
-        setup.criterion(Output(*(part.detach().requires_grad_() for part in output)), setup.batch)[0].backward()
+        setup.criterion(detached(output), setup.batch)[0].backward()
 
     works = {"MDA": adapt, "losses": lose, "optimiser": setup.optimizer.step}
     return {name: median_seconds(work, max(args.runs, 3), device) for name, work in works.items()}
+
+
+def detached(output: Output) -> Output:
+    return Output(output.embeddings.detach().requires_grad_(), output.logits.detach().requires_grad_())
 
 
 def embedding_speed(args: argparse.Namespace, variant: Variant, device: torch.device) -> float:
     model, batch = make_model(args, variant, device).eval(), make_batch(args, variant, device)
     network = folded(model, autocast=variant.dtype is not None) if variant.folded else model
     with torch.inference_mode(), torch.autocast(device.type, dtype=variant.dtype, enabled=variant.dtype is not None):
-        return args.batch / median_seconds(lambda: network(batch.images), args.runs, device)
+        return args.batch / median_seconds(lambda: network(batch.images, batch.modalities), args.runs, device)
 
 
 def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: torch.device) -> float:
@@ -200,7 +205,7 @@ def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: t
 
 def make_setup(args: argparse.Namespace, variant: Variant, device: torch.device) -> Setup:
     model = make_model(args, variant, device).train()
-    optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4, foreach=False) if variant.plain_adam else adam(model, 3.5e-4, 5e-4)  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4, foreach=False) if variant.plain_adam else adam([{"params": model.parameters(), "lr": 3.5e-4}], 5e-4)  # fmt: skip
     autocast = partial(torch.autocast, device.type, dtype=variant.dtype, enabled=variant.dtype is not None)
     return Setup(model, make_batch(args, variant, device), make_criterion(args, variant), optimizer, autocast)
 
@@ -226,7 +231,7 @@ def make_batch(args: argparse.Namespace, variant: Variant, device: torch.device)
 
 def make_criterion(args: argparse.Namespace, variant: Variant) -> Criterion:
     if not variant.plain_losses:
-        return build_criterion(load_config(None, []))
+        return build_criterion(load_config(None, []), IDENTITIES)
 
     def cmr(output: Output, batch: Batch) -> Tensor:
         return plain_model.cmr_loss(output.embeddings, batch.pids, batch.modalities)

@@ -72,7 +72,9 @@ def test_every_optimiser_goes_on_exactly_from_its_state(name):
 
 def test_one_optimisers_state_is_its_own_and_empty_groups_are_left_out():
     layer = nn.Linear(1, 1)
-    optimizers = Optimizers({"all": Group(list(layer.parameters())), "criterion": Group([])}, adam, 1, 0, lambda done: 1)
+    optimizers = Optimizers(
+        {"all": Group(list(layer.parameters())), "criterion": Group([])}, adam, 1, 0, lambda done: 1
+    )
     assert optimizers.state_dict() == optimizers["main"].state_dict()
     assert optimizers.rates() == {"all": 1}
 
