@@ -1,0 +1,61 @@
+"""MCLNet (Hao et al., ICCV 2021): AGW's network and a discriminator of modalities that it is trained to confuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models import ResNet
+
+from models.agw import AGW
+from models.modules.neck import Groups
+from models.released import TWO_STREAM, Rules, released_names
+from utils.types import Output
+
+RULES: Rules = (
+    (r"discriminator\.hidden\.", "map1."),
+    (r"discriminator\.output\.", "map3."),
+    (r"discriminator\.bn\.", "bn."),
+    *TWO_STREAM,
+)
+
+
+class Discriminator(nn.Module):
+    """Pooled vectors -> logits of visible and infrared, [R, D] -> [R, 2]; as released an affine map and a batch norm."""
+
+    def __init__(self, width: int, inner: int = 128):
+        super().__init__()
+        self.hidden, self.output, self.bn = nn.Linear(width, inner), nn.Linear(inner, 2), nn.BatchNorm1d(2)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.bn(self.output(self.hidden(pooled)))
+
+
+class MCLNet(AGW):
+    """In training `extra` holds "modality_logits", [R, 2]. Arguments as AGW's.
+
+    The discriminator is a group of its own, for an optimiser of its own at a constant rate; released checkpoints lack it.
+    """
+
+    def __init__(self, backbone: ResNet, num_ids: int, **options: Any):
+        super().__init__(backbone, num_ids, **options)
+        self.discriminator = Discriminator(self.classifier.in_features)
+
+    def answer(self, maps: Tensor, order: Tensor | None = None) -> Output:
+        output = super().answer(maps, order)
+        if not self.training:
+            return output
+        return output._replace(extra={"modality_logits": self.discriminator(output.pooled)})
+
+    def groups(self) -> Groups:
+        """AGW's groups, and the discriminator's parameters."""
+        own = list(self.discriminator.parameters())
+        known = {id(parameter) for parameter in own}
+        groups = super().groups()
+        rest, factor = groups["backbone"]
+        groups["backbone"] = [p for p in rest if id(p) not in known], factor
+        return groups | {"discriminator": (own, 1.0)}
+
+    def released_names(self) -> dict[str, str]:
+        """{released name: name here}, the released discriminator's among them."""
+        return released_names(self.state_dict(), RULES)

@@ -1,0 +1,334 @@
+"""The siblings' networks against their released code (tests/golden/siblings), with weights drawn by the released names."""
+
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from losses.deen import cross_modality_pair, orthogonality
+from losses.identity import identity_loss
+from losses.mclnet import marginal_centre, modality_confusion, modality_recognition
+from losses.mutual import head_distillation, head_identity, view_distillation
+from losses.triplet import batch_hard, weighted_regularised
+from models.agw import AGW
+from models.backbones.resnet import RESNETS, build_resnet
+from models.deen import DEEN
+from models.ivreid import IVReID
+from models.mclnet import MCLNet
+from models.modules.vectors import unit
+from tests.conftest import golden
+from tests.released import drawn, entries, fill, network_input
+
+VISIBLE, INFRARED = 0, 1
+
+
+def backbone(name="resnet50"):
+    return build_resnet(RESNETS[name], drop_last_stride=True)
+
+
+@cache
+def filled(make, name):
+    """A network of the golden file `name`, and the file; filled once for the whole module."""
+    file = golden(f"siblings/{name}")
+    model = make(backbone(), int(file["num_classes"]))
+    fill(model, name, model.released_names())
+    return model, file
+
+
+def fresh(make, name, training=True):
+    """The same as it was filled; in training mode in float64, where statistics of eight rows do not amplify rounding."""
+    model, file = filled(make, name)
+    fill(model, name, model.released_names())
+    return model.train(training).to(torch.float64 if training else torch.float32), file
+
+
+def close(ours, expected, noise, level):
+    """Within `level` of the largest value, or a few times the reference's own rounding noise."""
+    assert np.abs(ours.detach().numpy() - expected).max() <= max(level * np.abs(expected).max(), 3 * float(noise))
+
+
+def check(file, prefix, level, **ours):
+    for key, value in ours.items():
+        close(value, file[f"{prefix}__{key}"], file[f"{prefix}__{key}_err"], level)
+
+
+def both(file, visible="vis", infrared="ir", dtype=torch.float32):
+    """(images of both modalities, their streams)."""
+    images = [network_input(file[key], file, dtype) for key in (visible, infrared)]
+    return torch.cat(images), torch.repeat_interleave(torch.arange(2), torch.tensor([len(part) for part in images]))
+
+
+def check_gradients(model, file, prefix="train", part="", level=5e-2):
+    """Norms of the gradients of the total loss in float64; rounding the images to float32 moves some by a percent."""
+    names, norms = file[f"{prefix}__{part}grad_norm_names"].tolist(), file[f"{prefix}__{part}grad_norm"]
+    parameters, table = dict(model.named_parameters()), model.released_names()
+    floor = 1e-5 * np.nanmax(norms)
+    for name, norm in zip(names, norms):
+        gradient = parameters[table[name]].grad if name in table else None
+        if np.isnan(norm):
+            assert gradient is None, name
+        else:
+            assert gradient.norm().item() == pytest.approx(norm, rel=level, abs=floor), name
+
+
+plain = partial(AGW, inner="none", power=1.0)
+
+
+@pytest.mark.parametrize(("make", "prefix"), [(AGW, ""), (plain, "base_")], ids=["agw", "base"])
+def test_agw_in_training(make, prefix):
+    model, file = fresh(make, "agw_model")
+    images, streams = both(file, dtype=torch.float64)
+    output = model(images, streams)
+    check(file, f"{prefix}train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
+    if prefix:
+        return
+    for name in ("bottleneck.running_mean", "bottleneck.running_var", "visible_module.visible.bn1.running_mean"):
+        ours = model.state_dict()[model.released_names()[name]]
+        close(ours, file[f"train__after_{name}"], 0, 1e-4)
+    labels = torch.as_tensor(file["labels"])
+    model.zero_grad()
+    (identity_loss(output.logits, labels) + weighted_regularised(output.pooled, labels)).backward()
+    check_gradients(model, file)
+
+
+@pytest.mark.parametrize(("make", "prefix"), [(AGW, ""), (plain, "base_")], ids=["agw", "base"])
+def test_agw_embeds(make, prefix):
+    model, file = fresh(make, "agw_model", training=False)
+    images, modalities = both(file)
+    with torch.no_grad():
+        output, embedded = model(images, modalities), model.embed(images, modalities)
+    assert torch.equal(output.embeddings, embedded)
+    for key, rows in (("vis", slice(0, 4)), ("ir", slice(4, 8))):
+        raw = {f"{key}_pool_raw": output.pooled[rows], f"{key}_fc_raw": embedded[rows]}
+        check(file, f"{prefix}eval", 1e-5, **raw, **{f"{key}_fc": unit(embedded[rows])})
+
+
+def test_caj():
+    model, file = fresh(AGW, "agw_model")
+    file = golden("siblings/caj_model")
+    visible = torch.cat([network_input(file[key], file, torch.float64) for key in ("vis0", "vis1")])
+    infrared, labels = network_input(file["ir"], file, torch.float64), torch.as_tensor(file["labels"])
+    output = model(torch.cat([visible, infrared]), torch.tensor([VISIBLE] * 8 + [INFRARED] * 4))
+    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
+    first, _, last = output.logits.chunk(3)
+    loss = identity_loss(output.logits, labels) + weighted_regularised(output.pooled, labels, square=True)
+    loss = loss + float(file["kl_weight"]) * view_distillation(first, last)
+    assert loss.item() == pytest.approx(float(file["train__loss64"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("vector", ["neck", "pool"])
+def test_caj_embeds_both_mirrored_views(vector, monkeypatch):
+    model, _ = fresh(AGW, "agw_model", training=False)
+    file = golden("siblings/caj_model")
+    monkeypatch.setattr(model, "flip", True)
+    monkeypatch.setattr(model, "vector", vector)
+    with torch.no_grad():
+        embedded = model.embed(*both(file, "vis0"))
+    key = {"neck": "fc", "pool": "pool"}[vector]
+    check(file, "eval_flip", 1e-5, **{f"vis_{key}": embedded[:4], f"ir_{key}": embedded[4:]})
+
+
+def test_mclnet_in_training():
+    model, file = fresh(MCLNet, "mclnet_model")
+    images, streams = both(file, dtype=torch.float64)
+    output = model(images, streams)
+    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
+    decision = output.extra["modality_logits"]
+    check(file, "train", 1e-3, d_decision=decision)
+    labels, cameras = torch.as_tensor(file["labels"]), torch.as_tensor(file["camids"])
+    centres = {
+        name: torch.as_tensor(drawn(name, (n, 2048))).float().double()
+        for name, n in (("centers_id", 395), ("centers_cam", 6))
+    }
+    losses = {
+        "d_loss": modality_recognition(decision, streams),
+        "loss_modal": modality_confusion(decision),
+        "loss_mcca_id": marginal_centre(output.embeddings, labels, centres["centers_id"], 8, 4500),
+        "loss_mcca_cam": marginal_centre(output.embeddings, cameras, centres["centers_cam"], 8, 4500, "count"),
+        "loss_tri": weighted_regularised(output.pooled, labels),
+    }
+    for name, value in losses.items():
+        assert value.item() == pytest.approx(float(file[f"train__{name}64"]), rel=1e-3), name
+
+
+def test_mclnet_embeds():
+    model, file = fresh(MCLNet, "mclnet_model", training=False)
+    with torch.no_grad():
+        embedded = model.embed(*both(file))
+    check(file, "eval", 1e-5, vis_fc_raw=embedded[:4], ir_fc_raw=embedded[4:])
+
+
+DEENS = [(DEEN, "deen_model_sysu"), (partial(DEEN, depth=3), "deen_model_regdb")]
+
+
+@pytest.mark.parametrize(("make", "name"), DEENS, ids=["four stages", "three stages"])
+def test_deen_embeds(make, name, monkeypatch):
+    model, file = fresh(make, name, training=False)
+    visible, infrared = network_input(file["vis"][:3], file), network_input(file["ir"][:2], file)
+    with torch.no_grad():
+        raw = model(visible)
+        for vector in ("s7", "s8"):
+            monkeypatch.setattr(model, "vector", vector)
+            gallery, query = model.embed(visible, torch.zeros(3)), model.embed(infrared, torch.ones(2))
+            check(file, "eval", 1e-5, **{vector.upper(): query @ gallery.T})
+        for vector in ("neck", "pool"):
+            monkeypatch.setattr(model, "vector", vector)
+            expected = file[f"eval__vis_{vector}"][:, 0]
+            close(model.embed(visible, torch.zeros(3)), expected, file[f"eval__vis_{vector}_err"], 1e-5)
+    check(file, "eval", 1e-5, vis_pool_raw=raw.pooled, vis_neck_raw=raw.embeddings)
+
+
+@pytest.mark.parametrize(("make", "name"), DEENS, ids=["four stages", "three stages"])
+def test_deen_in_training(make, name):
+    model, file = fresh(make, name)
+    model.DEE.dropout.p = 0.0
+    images, streams = both(file, dtype=torch.float64)
+    output = model(images, streams)
+    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
+    pids = torch.as_tensor(file["labels"])[:8]
+    assert output.rows.tolist() == [*range(8)] * 3 and torch.equal(pids[output.rows], torch.as_tensor(file["labels"]))
+    original, first, second = output.pooled.chunk(3)
+    loss = identity_loss(output.logits, pids[output.rows]) + batch_hard(output.pooled, pids[output.rows], 0.3)
+    for generated in (first, second):
+        loss = loss + 0.8 * cross_modality_pair(original, generated, pids, streams)
+    loss = loss + 0.01 * orthogonality(first, second)
+    assert loss.item() == pytest.approx(float(file["train__loss64"]), rel=1e-3)
+    model.zero_grad()
+    loss.backward()
+    check_gradients(model, file)
+
+
+def test_ivreid():
+    model, file = fresh(IVReID, "ivreid_model", training=False)
+    images, pids = network_input(file["images"], file), torch.as_tensor(file["pids"])
+    infrared = torch.zeros(8, dtype=torch.long).scatter(0, torch.as_tensor(file["positions_ir"]), INFRARED)
+    with torch.no_grad():
+        embedded = model.embed(images, infrared)
+    check(file, "eval", 1e-5, neck=embedded, ranked=unit(embedded))
+    model, _ = fresh(IVReID, "ivreid_model")
+    output = model(network_input(file["images"], file, torch.float64), infrared)
+    heads = output.extra["visible_logits"], output.extra["infrared_logits"]
+    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, score=output.logits)
+    check(file, "train", 1e-3, rgb_head=heads[0], ir_head=heads[1])
+    loss = identity_loss(output.logits, pids) + head_identity(*heads, pids, infrared)
+    loss = loss + head_distillation(*heads, infrared) + batch_hard(output.embeddings, pids, 0.3)
+    assert loss.item() == pytest.approx(float(file["train__sysu_loss64"]), rel=1e-3)
+    loss.backward()
+    check_gradients(model, file, part="heads_")
+
+
+NETWORKS = {"agw": AGW, "mclnet": MCLNet, "deen": DEEN, "deen-3": partial(DEEN, depth=3), "ivreid": IVReID}
+
+
+@cache
+def small(name):
+    torch.manual_seed(0)
+    model = NETWORKS[name](backbone("resnet18"), 5)
+    for parameter in model.parameters():  # blocks that start as the identity would hide mistakes
+        if parameter.ndim == 1:
+            parameter.data.add_(0.1 * torch.randn(parameter.shape))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def small_batch():
+    images = torch.randn(6, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+    return images, torch.tensor([0, 1, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
+def test_rows_come_in_the_order_given(name, training):
+    model = small(name).train(training).double()
+    images, streams = (part if part.dtype == torch.int64 else part.double() for part in small_batch())
+    order = torch.tensor([3, 1, 0, 5, 4, 2])
+    with torch.no_grad():
+        one, other = model(images, streams), model(images[order], streams[order])
+        whole = torch.cat([order + 6 * branch for branch in range(len(one.logits) // 6)])
+        for values, moved in zip(one[:3], other[:3]):
+            assert torch.allclose(values[whole], moved, rtol=1e-6, atol=1e-9)
+        if not training:
+            vectors = model.embed(images, streams)
+            assert torch.allclose(vectors[order], model.embed(images[order], streams[order]))
+            alone = torch.cat([model.embed(images[i : i + 1], streams[i : i + 1]) for i in range(6)])
+            assert torch.allclose(vectors, alone, rtol=1e-6, atol=1e-9)
+            assert torch.equal(model(images).embeddings, model(images, torch.zeros(6)).embeddings)
+    model.float()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recomputing_changes_nothing(name, monkeypatch):
+    model = small(name).train()
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    results = []
+    for recompute in (False, True):
+        model.load_state_dict(state)
+        model.zero_grad()
+        monkeypatch.setattr(model, "recompute", recompute)
+        output = model(*small_batch())
+        (output.logits.square().mean() + output.pooled.square().mean()).backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        results.append([output.embeddings, *(g.clone() for g in gradients), *(b.clone() for b in model.buffers())])
+    model.load_state_dict(state)
+    for one, other in zip(*results):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_hold_each_trained_parameter_once(name):
+    model = small(name)
+    grouped = [parameter for parameters, _ in model.groups().values() for parameter in parameters]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert sorted(map(id, grouped)) == sorted(map(id, trained))
+    assert set(model.HEAD) <= {key for key, parameter in model.named_parameters() if 5 in parameter.shape}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(AGW, "agw_model"), (MCLNet, "mclnet_model"), *DEENS, (IVReID, "ivreid_model")],
+    ids=["agw", "mclnet", "deen", "deen-3", "ivreid"],
+)
+def test_released_names_are_those_that_are_used(make, name):
+    """Shapes of the golden list, and no name of a part that the released code never runs."""
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in entries(name)}
+    with torch.device("meta"):
+        classes = shapes[next(key for key in shapes if key.endswith("classifier.weight"))][0]
+        model = make(backbone(), classes)
+    table, state = model.released_names(), model.state_dict()
+    assert sorted(table.values()) == sorted(state)
+    assert {theirs: tuple(state[ours].shape) for theirs, ours in table.items()} == {key: shapes[key] for key in table}
+    unused = [key for key in shapes if key not in table]
+    parts = (
+        "visible_module.visible.layer",
+        "thermal_module.thermal.layer",
+        "base_resnet.base.conv1",
+        "base_resnet.base.bn1",
+        "map2.",
+    )
+    assert all(key.startswith(parts) or "deen_model_regdb" == name and ".layer4." in key for key in unused)
+
+
+def test_published_numbers_of_parameters():
+    """Those of the specifications, less the copies that are never run."""
+    trunk = 23_508_032
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in make(backbone(), 395).parameters()) for make in (AGW, DEEN, IVReID)]
+    stem = 64 * 3 * 49 + 128
+    assert counts[0] == 71_365_839 - 2 * trunk + stem
+    assert counts[1] == 89_044_320 - 2 * trunk + stem
+    assert counts[2] == 24_348_043 + 2_511_638
+
+
+def test_mirrored_views_of_a_symmetric_image_are_one():
+    model = small("agw").eval()
+    image = torch.randn(2, 3, 64, 16, generator=torch.Generator().manual_seed(3))
+    image = torch.cat([image, image.flip(3)], dim=3)
+    with torch.no_grad():
+        model.flip = True
+        both_views, one = model.embed(image, torch.zeros(2)), F.normalize(model(image).embeddings)
+        model.flip = False
+    assert torch.allclose(both_views, one, atol=1e-6)
