@@ -45,8 +45,8 @@ CPU = torch.device("cpu")
 
 def test_split_by_hand():
     pids = torch.tensor([7, 2, 7, 5, 2, 9, 9, 5])
-    assert split_by_identity(pids, 2).tolist() == [[0, 2, 1, 4], [3, 7, 5, 6]]
-    assert split_by_identity(pids, 1).tolist() == [[0, 2, 1, 4, 3, 7, 5, 6]]
+    assert split_by_identity(pids, 2).tolist() == [[0, 1, 2, 4], [3, 5, 6, 7]]
+    assert split_by_identity(pids, 1).tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
     assert pids.tolist() == [7, 2, 7, 5, 2, 9, 9, 5]
 
 
@@ -255,6 +255,21 @@ def test_losses_and_gradients_are_those_of_one_process(computed, one, name, keys
                 else:  # a softmax follows sc_conv's bias, whose gradient is 0 but for rounding
                     assert (own - gradient).abs().max() <= 1e-10 * gradient.abs().max() + 1e-15, parameter
                     assert gradient.abs().max() > 1e-9 or parameter.endswith("sc_conv.bias")
+
+
+@pytest.mark.parametrize("name", ["answers", "answers one by one"])
+def test_answers_of_several_for_a_view_come_in_the_order_of_one_process(computed, name):
+    for rank, places in enumerate([[0, 2, 4, 5], [1, 3]]):
+        output, gradient = computed[rank][name]
+        expected = torch.tensor([[10.0 * view + turn] for turn in range(2) for view in range(6)])
+        for found in (output.embeddings, output.logits, output.pooled, output.extra["twice"] / 2):
+            assert torch.equal(found, expected)
+        assert output.rows.tolist() == 2 * list(range(6))
+        weights = torch.tensor([[float(6 * turn + place)] for turn in range(2) for place in places])
+        order = torch.arange(2 * len(places))
+        if name != "answers":
+            order = order.view(2, -1).T.flatten()
+        assert torch.equal(gradient, weights[order])
 
 
 def test_processes_have_the_same_gradients(computed):

@@ -12,7 +12,7 @@ from torch import nn
 
 from configs import load_config
 from data import build_augmentation, build_benchmark, build_train_loader
-from engine.distributed import GatherRows, attach_statistics, gather_features, send, synchronise_norms
+from engine.distributed import GatherRows, attach_statistics, gather_features, send, synchronise_norms, whole
 from engine.optim import Optimizers, gradient_scaler
 from engine.step import create_learner, create_trainer
 from losses import build_criterion
@@ -20,7 +20,7 @@ from models import build_model
 from tests.conftest import TINY
 from utils.cli import run_together
 from utils.processes import connect, me, on_main
-from utils.types import Features, Group, Stage
+from utils.types import Features, Group, Output, Stage, Views
 
 CPU = torch.device("cpu")
 KEYS = [
@@ -91,6 +91,8 @@ def compute(folder: Path, data_root: str) -> None:
         "overflow": overflow(data_root),
         "gather": gather(),
         "features": features(),
+        "answers": answers(by_turns=True),
+        "answers one by one": answers(by_turns=False),
         "statistics": statistics(),
         "main": on_main(lambda: {"rank": me().rank}),
         "stage": on_main(lambda: Stage("test", me().rank), received=lambda stage: Stage(*stage)),
@@ -114,6 +116,23 @@ def gather() -> tuple[torch.Tensor, torch.Tensor]:
     rows = GatherRows.apply(own)
     (rows**3).sum().backward()
     return rows.detach(), own.grad
+
+
+def answers(by_turns: bool) -> tuple[Output, torch.Tensor]:
+    """Two answers for each of six views, of which process 0 has four; and the gradient of the answers' weighted sum.
+
+    An answer is 10 times its view, plus its turn; the weights are its place among all answers.
+    """
+    shares = torch.tensor([[0, 2], [1, 3]])
+    views = Views(torch.empty(0), torch.tensor([0, 1, 2, 3, 0, 2]), torch.zeros(6, dtype=torch.int64))
+    places = views.places(shares[me().rank])
+    rows, turns = torch.arange(len(places)).repeat(2), torch.arange(2).repeat_interleave(len(places))
+    if not by_turns:
+        rows, turns = rows.sort().values, turns.view(2, -1).T.flatten()
+    own = (10.0 * places[rows] + turns)[:, None].requires_grad_()
+    found = whole(Output(own, own, own, rows, {"twice": 2 * own}), views, shares)
+    (found.embeddings[:, 0] * torch.arange(12.0)).sum().backward()
+    return Output(*(part.detach() for part in found[:4]), {"twice": found.extra["twice"].detach()}), own.grad
 
 
 def features() -> Features:
