@@ -78,7 +78,9 @@ def test_no_figure_is_cut_off():
     large = 1e5
     picture = np.zeros((128, 64, 3), np.uint8)
     person = ranked_lists.Person(picture, int(large), 6)
-    shown = ranked_lists.RankedList("worst", person, Modality.VISIBLE, 0.5, [ranked_lists.Found(person, 0.5)] * 10)
+    shown = ranked_lists.RankedList(
+        "worst", person, Modality.VISIBLE, 0.5, [ranked_lists.Found(person, 0.5, 2)] * 10, ranking.Match(0, 1, 301)
+    )
     operation = vimc.Operation("Weighted grayscale", np.stack([picture] * 6), ["33 : 33 : 34"] * 6)
     points = np.array([[0.0, 0], [1, 0], [5, 5], [6, 5]])
     pairs = distances.Pairs(np.linspace(0, 0.5, 1000), np.linspace(0.2, 1, 10**6))
@@ -178,8 +180,11 @@ def test_distances_figure_draws_the_shares_and_says_the_overlap():
     outlines = [patch.get_data() for patch in axes.patches if not patch.get_fill()]
     assert np.allclose(outlines[0].values, 100 * found.same) and np.allclose(outlines[1].values, 100 * found.different)
     assert np.allclose(outlines[0].edges, found.edges)
-    assert axes.get_legend().get_title().get_text() == "overlap 0.0 %"
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["same identity, 10 pairs", "different, 20 pairs"]
+    assert axes.get_title() == "cosine\noverlap 0.0 %"
+    # under the panel, where it hides nothing
+    assert axes.get_legend() is None
+    labels = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert labels == ["same identity, 10 pairs", "different identities, 20 pairs"]
     same, different = (patch for patch in axes.patches if not patch.get_fill())
     assert same.get_linestyle() != different.get_linestyle()
 
@@ -198,17 +203,17 @@ def test_best_median_and_worst_queries():
 
 
 def test_ranked_list_marks_right_and_wrong_by_colour_and_by_sign():
-    found = [(7, 0.25, 60), (8, 0.5, 90), (7, 0.75, 120)]
-    gallery = [ranked_lists.Found(ranked_lists.Person(flat(grey), pid, 1), far) for pid, far, grey in found]
+    found = [(7, 0.25, 60, 1), (8, 0.5, 90, 2), (7, 0.75, 120, 41)]
+    gallery = [ranked_lists.Found(ranked_lists.Person(flat(grey), pid, 1), far, rank) for pid, far, grey, rank in found]
     query = ranked_lists.Person(flat(30), 7, 3)
-    lists = [ranked_lists.RankedList(kind, query, Modality.INFRARED, 0.5, gallery[: 3 - n]) for n, kind in enumerate(("best", "worst"))]  # fmt: skip
+    lists = [ranked_lists.RankedList(kind, query, Modality.INFRARED, 0.5, gallery[: 3 - n], ranking.Match(0, 1, 44)) for n, kind in enumerate(("best", "worst"))]  # fmt: skip
     figure = ranked_lists.ranked_lists_figure(lists, "mser")
     assert figure.get_suptitle() == "Ranked by MSER (uses the other queries)"
     best, worst = figure.subfigs
-    assert best.get_suptitle() == "Best query: average precision 50.0 %; identity 7, camera 3, infrared"
+    assert best.get_suptitle() == "Best query (id 7, camera 3, infrared): AP 50.0 %, first right one at rank 1 of 44"
     panels = best.axes
     assert [axes.images[0].get_array()[0, 0, 0] for axes in panels] == [30, 60, 90, 120]
-    assert [axes.get_xlabel() for axes in panels] == ["query\nid 7", "✓ 0.25\nid 7", "✗ 0.50\nid 8", "✓ 0.75\nid 7"]
+    assert [axes.get_xlabel() for axes in panels] == ["query\nid 7", "✓ 0.25\nid 7", "✗ 0.50\nid 8", "✓ 0.75\nrank 41"]
     sides = [axes.spines["left"] for axes in panels]
     assert [to_hex(side.get_edgecolor()).upper() for side in sides] == [style.BLACK, style.RIGHT, style.WRONG, style.RIGHT]  # fmt: skip
     dashed = [side.get_linestyle() != "-" for side in sides]
@@ -220,11 +225,14 @@ def test_ranked_list_marks_right_and_wrong_by_colour_and_by_sign():
 # ------------------------------------------------------------------------------------------------------------- embedding
 
 
-def test_the_first_shared_identities_are_shown_and_their_pictures_spread():
+def test_random_shared_identities_are_shown_and_their_pictures_spread():
     pids = {Modality.VISIBLE: np.array([1, 2, 2, 2, 2, 2, 3]), Modality.INFRARED: np.array([3, 2, 4, 2])}
     rows = embedding.pick_pictures(pids, identities=5, pictures=3)
     assert rows[Modality.VISIBLE].tolist() == [1, 3, 5, 6] and rows[Modality.INFRARED].tolist() == [1, 3, 0]
-    assert embedding.pick_pictures(pids, identities=1)[Modality.INFRARED].tolist() == [1, 3]
+    many = {modality: np.arange(100) for modality in Modality}
+    shown = [embedding.pick_pictures(many)[modality].tolist() for modality in Modality]
+    assert shown[0] == shown[1] == sorted(set(shown[0])) != list(range(10)) and len(shown[0]) == 10
+    assert embedding.pick_pictures(many)[Modality.VISIBLE].tolist() == shown[0]  # the same in every run
     alone = embedding.pick_pictures({Modality.VISIBLE: np.array([1]), Modality.INFRARED: np.array([2])})
     assert [len(alone[modality]) for modality in Modality] == [0, 0]
 
@@ -282,13 +290,27 @@ def test_mask_values_are_laid_over_the_pictures():
     pictures = np.stack([flat(40), flat(80)])
     figure = masks.masks_figure(pictures, ["visible, id 1", "infrared, id 1"], {"stage 3": values})
     panels = np.reshape(figure.axes[:-1], (2, 1 + masks.MOST_MASKS))  # the last axes are the colour bar's
-    assert [axes.get_title() for axes in panels[0, :2]] == ["picture", "stage 3\nmask 1"]
+    assert [axes.get_title() for axes in panels[0, :2]] == ["image", "stage 3\nmask 1"]
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["visible, id 1", "infrared, id 1"]
     under, over = panels[0, 1].images
-    assert np.all(under.get_array() == 40)
+    assert np.all(under.get_array() == masks.soft(np.array(40)))
     assert over.get_array().ravel().tolist() == [0.5, 1.5] and panels[1, 1].images[1].get_array().tolist() == [[1], [1]]
     assert over.get_clim() == (0, 1.5) and tuple(over.get_extent()) == (-0.5, 3.5, 7.5, -0.5)
     assert "uniform" in figure.axes[-1].get_ylabel()
+
+
+def test_the_colour_bar_shows_what_a_weight_looks_like_over_an_image():
+    """The bar's colours over dark to bright grey are those of the overlay; weight 0 leaves the grey as it is."""
+    values = np.full((1, 2, 2, 1), 0.5, np.float32)
+    values[0, 1] = [[1.0], [0.0]]
+    figure = masks.masks_figure(flat(0)[None], ["visible, id 1"], {"stage 3": values})
+    under, over = figure.axes[1].images
+    grey, weights = figure.axes[-1].images
+    assert np.array_equal(weights.cmap.colors, over.cmap.colors)
+    assert weights.get_clim() == over.get_clim() and grey.get_clim() == under.get_clim()
+    assert grey.get_array()[0, 0] == under.get_array()[0, 0]  # both of a black pixel
+    assert over.cmap(over.norm(0.0))[3] == 0 and (np.diff(over.cmap(np.arange(256))[:, 3]) > 0).all()
+    assert weights.get_extent() == grey.get_extent() == [0, 1, 0, over.get_clim()[1]]
 
 
 # ------------------------------------------------------------------------------------------------------------------ VIMC
@@ -364,6 +386,15 @@ def test_first_places_leave_out_what_a_query_skips(ranked):
     assert ranking.nearest(shown, 0, 9) == sorted([1, 2, 3], key=lambda column: far[0, column])
     assert ranking.nearest(shown, 2, 9) == sorted([0, 2], key=lambda column: far[2, column])
     assert ranking.nearest(shown, 2, 1) == ranking.nearest(shown, 2, 9)[:1]
+
+
+def test_first_match_is_the_nearest_right_image_that_counts(ranked):
+    features, setting = ranked
+    shown = ranking.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
+    # query 0 (pid 1) skips column 0, so its match is column 1; query 2's only match is skipped
+    order = ranking.nearest(shown, 0, 9)
+    assert ranking.first_match(shown, 0) == ranking.Match(1, order.index(1) + 1, 3)
+    assert ranking.first_match(shown, 2) is None
 
 
 def test_pairs_leave_out_what_a_query_skips(ranked):

@@ -224,16 +224,16 @@ def test_pictures_are_in_the_page(outcome, picture):
     (source,) = Page(html).sources
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == picture.png
     assert f'width="{2 * 96}" height="96"' in html and DPI == 150
-    assert 'id="pictures"' not in report_page(outcome, {"whole, seed 8": []})
+    assert 'id="figures"' not in report_page(outcome, {"whole, seed 8": []})
 
 
 def test_headings_and_tables_are_for_screen_readers_too(outcome, picture):
     page = Page(report_page(outcome, {"whole, seed 8": [picture]}))
     assert None not in page.scopes and set(page.scopes) == {"col", "colgroup", "row", "rowgroup"}
     assert page.texts["caption"][:2] == ["p/1", "p/2"] and len(page.texts["caption"]) == len(page.tables)
-    titles = ["Results", "Not finished", "What each row changes", "Pictures", "Runs", "Configurations and logs"]
+    titles = ["Results", "Not finished", "What each row changes", "Figures", "Runs", "Configurations and logs"]
     assert page.texts["h2"] == ["Contents", *titles]
-    assert page.links[1:7] == ["#main", "#results", "#unfinished", "#rows", "#pictures", "#runs"]
+    assert page.links[1:7] == ["#main", "#results", "#unfinished", "#rows", "#figures", "#runs"]
 
 
 def test_wide_and_long_parts_scroll_by_themselves(outcome):

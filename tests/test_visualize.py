@@ -89,6 +89,8 @@ def test_ranked_lists_show_pictures_of_the_right_people(material):
     found = drawings.ranked_list(material, trial, "best", 1, 0.5)
     query = material.benchmark.test.infrared[trial.trial.query[1]]
     assert (found.query.pid, found.query.camera, found.modality) == (query.pid, query.camera, Modality.INFRARED)
+    right = [each for each in found.found if each.person.pid == found.query.pid]
+    assert right and right[0].rank == found.match.rank  # the first right one is always shown
     far = [each.distance for each in found.found]
     assert far == sorted(far) and len(far) == min(10, int((~trial.skipped[1]).sum()))
     skipped = {2, 3} if query.camera == 3 else {query.camera}
@@ -134,7 +136,7 @@ def test_a_folder_that_cannot_be_written_to(finished, tmp_path, capsys):
 
 def test_parts_that_a_run_lacks_are_named():
     nothing = Benchmark("sysu", None, 0, [Record("x", 1, 3, Modality.INFRARED)], None, None, None, None, [])
-    with pytest.raises(UserError, match="run: no training picture is visible"):
+    with pytest.raises(UserError, match="run: no training image is visible"):
         drawings.vimc(SimpleNamespace(folder="run", benchmark=nothing))
     without = SimpleNamespace(folder="run", records=lambda modality: [], masks=lambda records: {})
     with pytest.raises(UserError, match=r"run: the model has no MDA adapters \(mda_layers\)"):
@@ -149,9 +151,9 @@ def test_report_pictures_leave_out_what_cannot_be_made(finished, caplog, monkeyp
     pictures = visualize.run_pictures(finished, CPU)
     assert [picture.title for picture in pictures] == ["Masks of the adapters", "VIMC"]
     assert all(picture.caption and picture.png.startswith(b"\x89PNG") for picture in pictures)
-    assert f"no picture of curves: {finished}: no training curves" in caplog.text
+    assert f"no figure curves: {finished}: no training curves" in caplog.text
 
 
 def test_report_pictures_of_a_folder_that_is_no_run(tmp_path, caplog):
     assert visualize.run_pictures(tmp_path, CPU) == []
-    assert "no pictures: " in caplog.text and "not a run folder" in caplog.text
+    assert "no figures: " in caplog.text and "not a run folder" in caplog.text

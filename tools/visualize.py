@@ -1,4 +1,4 @@
-"""Draw the pictures of a run: PNG files for screen and paper (docs/report.md).
+"""Draws the figures of a run as PNG files for screen and paper (docs/report.md).
 
 python -m tools.visualize RUN --what ranked_lists
 """
@@ -42,15 +42,30 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.visualize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("--what", choices=[*DRAWINGS, "all"], default="all", help="which pictures (default: all)")
-    parser.add_argument("--ranking", choices=RANKINGS, help="only this one (default: those of the run's final test)")
-    parser.add_argument("--protocol", metavar="NAME", help="of ranked lists and distances (default: the quick one)")
-    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="of each kind in ranked lists (default: 1)")  # fmt: skip
-    parser.add_argument("--small", action="store_true", help="files of about 100 kB, for web pages")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"where to write (default: RUN/{FIGURES})")
-    parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0)")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys that differ now, such as: data_root FOLDER")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder whose figures are drawn")
+    parser.add_argument(
+        "--what", choices=[*DRAWINGS, "all"], default="all", help="which figures to draw (default: all)"
+    )
+    parser.add_argument(
+        "--ranking", choices=RANKINGS, help="show only this ranking (default: those of the run's final test)"
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="show this protocol's first trial (default: the protocol evaluated during training)",
+    )
+    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="show N best, median and worst queries (default: 1)")  # fmt: skip
+    parser.add_argument(
+        "--small", action="store_true", help="write files of about 100 kB, for web pages (default: 150 dots per inch)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"the folder to write to (default: RUN/{FIGURES})")
+    parser.add_argument("--gpu", default="0", help="the number of the GPU, or cpu (default: 0)")
+    parser.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="keys that differ from the run's config.yml, such as: data_root FOLDER",
+    )
     return parser.parse_intermixed_args(argv)
 
 
@@ -66,7 +81,7 @@ def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
         try:
             yield from DRAWINGS[name](material)
         except UserError as error:
-            logger.warning(f"no picture of {name}: {error}")
+            logger.warning(f"no figure {name}: {error}")
 
 
 def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
@@ -74,7 +89,7 @@ def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
     try:
         material = Material(folder, device, Choice())
     except UserError as error:
-        logger.warning(f"no pictures: {error}")
+        logger.warning(f"no figures: {error}")
         return []
     return [drawn.picture for drawn in draw(material, list(DRAWINGS))]
 

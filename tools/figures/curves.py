@@ -31,7 +31,7 @@ def curves_figure(scalars: Mapping[str, Curve], rows: Iterable[ResultRow]) -> Fi
     scalars: epoch means by name; "accuracy" is a fraction, "lr" the learning rate, every other one a loss, "loss" their
     sum. rows: of the whole run (`progress_curves`). Raises ValueError where there is nothing to show.
     """
-    panels = [*map(_scalar_panel, scalars.items()), Panel("On evaluated pictures, cosine", "%", progress_curves(rows))]
+    panels = [*map(_scalar_panel, scalars.items()), Panel("On evaluated images, cosine", "%", progress_curves(rows))]
     shown = [panel for panel in panels if panel.curves]
     if not shown:
         raise ValueError("a run without a curve")

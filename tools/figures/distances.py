@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.figures.style import BLUE, RANKING_NAMES, RED, new_figure, styled
+from tools.figures.style import BLUE, RANKING_NAMES, RED, legend_below, new_figure, styled
 
 BINS = 50
 
@@ -44,19 +45,28 @@ def histograms(pairs: Pairs, bins: int = BINS) -> Histograms:
 
 @styled
 def distances_figure(pairs: Mapping[str, Pairs]) -> Figure:
-    """A panel for each ranking: the shares of pairs of the same and of different identities at each distance."""
-    figure = new_figure(3.1, 7.2 if len(pairs) > 1 else 4.6)
+    """A panel for each ranking: the shares of pairs of the same and of different identities at each distance.
+
+    The rankings must be of the same pairs: one legend stands under all panels.
+    """
+    figure = new_figure(3.3, 7.2 if len(pairs) > 1 else 4.6)
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for axes, (ranking, found) in zip(panels, pairs.items()):
-        _draw(axes, found)
-        axes.set(title=RANKING_NAMES.get(ranking, ranking), xlabel="distance, no unit")
+        overlap, outlines = _draw(axes, found)
+        title = f"{RANKING_NAMES.get(ranking, ranking)}\noverlap {100 * overlap:.1f} %"
+        axes.set(title=title, xlabel="distance, no unit")
     panels[0].set_ylabel("share of the pairs, %")
+    legend_below(figure, outlines, columns=2)
     return figure
 
 
-def _draw(axes: Axes, pairs: Pairs) -> None:
-    found = histograms(pairs)
-    kinds = (("same identity", found.same, pairs.same, RED, "///", "-"), ("different", found.different, pairs.different, BLUE, "", "--"))  # fmt: skip
+def _draw(axes: Axes, pairs: Pairs) -> tuple[float, dict[str, Artist]]:
+    """Both histograms; their overlap, and their outlines by name."""
+    found, outlines = histograms(pairs), {}
+    kinds = (
+        ("same identity", found.same, pairs.same, RED, "///", "-"),
+        ("different identities", found.different, pairs.different, BLUE, "", "--"),
+    )
     for name, shares, kind, colour, hatch, line in kinds:
         axes.stairs(
             100 * shares,
@@ -69,6 +79,6 @@ def _draw(axes: Axes, pairs: Pairs) -> None:
             linewidth=0,
         )
         label = f"{name}, {len(kind)} pairs"
-        axes.stairs(100 * shares, found.edges, color=colour, linestyle=line, linewidth=1.8, label=label)
-    axes.legend(title=f"overlap {100 * found.overlap:.1f} %", loc="best")
-    axes.set_ylim(0, 133 * max(found.same.max(), found.different.max()))  # room for the legend
+        outlines[label] = axes.stairs(100 * shares, found.edges, color=colour, linestyle=line, linewidth=1.8)
+    axes.set_ylim(0, 105 * max(found.same.max(), found.different.max()))
+    return found.overlap, outlines

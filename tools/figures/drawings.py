@@ -15,7 +15,7 @@ from tools.figures.embedding import SMALLEST, embedding_figure, flatten, pick_pi
 from tools.figures.masks import MOST_MASKS, masks_figure
 from tools.figures.material import Material
 from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_queries, ranked_lists_figure
-from tools.figures.ranking import RankedTrial, nearest, pairs_of
+from tools.figures.ranking import RankedTrial, first_match, nearest, pairs_of
 from tools.figures.style import MODALITY_NAMES, RANKING_NAMES, to_png
 from tools.figures.vimc import operations, pixels, vimc_figure
 from tools.report.pictures import Picture
@@ -61,9 +61,11 @@ def distances(material: Material) -> list[Drawn]:
     found = {ranking: pairs_of(material.ranked(material.shown, ranking).shown) for ranking in material.rankings}
     for pairs in found.values():
         if not len(pairs.same) or not len(pairs.different):
-            raise UserError(f"{material.folder}: {material.shown.protocol} has not both kinds of pairs to compare")
+            raise UserError(
+                f"{material.folder}: {material.shown.protocol} lacks pairs of the same, or of different identities"
+            )
     caption = (
-        f"Distances of all pairs of a query and a gallery picture that count in {_trial(material)}. The overlap is the "
+        f"Distances of all pairs of a query and a gallery image that count in {_trial(material)}. The overlap is the "
         "share that the two distributions have in common: 0 % if one threshold would part them, 100 % if they are alike."
     )
     return [
@@ -84,10 +86,10 @@ def ranked_lists(material: Material) -> list[Drawn]:
             raise UserError(f"{material.folder}: no query of {material.shown.protocol} has a match in its gallery")
         lists = [ranked_list(material, trial, kind, row, float(scores.precision[row])) for kind, row in picked]
         caption = (
-            f"The queries with the best, the median and the worst average precision in {_trial(material)}, each followed by "
-            f"its first {PLACES} gallery pictures. A tick and a solid green frame: the query's identity; a cross and a "
-            "dashed red frame: another one. Under each picture its distance to the query and its identity. Pictures from "
-            "the query's own place, which the protocol skips, are not shown."
+            f"The queries with the best, the median and the worst average precision (AP) in {_trial(material)}, and "
+            f"their first {PLACES} gallery images with distance and identity. Tick and solid green frame: the query's "
+            "identity; cross and dashed red frame: another one. Where none of them is right, the first right one stands "
+            "last, with its rank. Images from the query's own place, which the protocol skips, are left out."
         )
         title = f"Ranked lists, {RANKING_NAMES[ranking]}"
         png = _png(material, ranked_lists_figure(lists, ranking))
@@ -96,16 +98,20 @@ def ranked_lists(material: Material) -> list[Drawn]:
 
 
 def ranked_list(material: Material, trial: RankedTrial, kind: str, row: int, precision: float) -> RankedList:
-    """One query's first places, with their pictures."""
+    """One query's first places; where none of them is right, the first right one has the last of them."""
     side = material.shown.query_modality
     other = Modality.INFRARED if side == Modality.VISIBLE else Modality.VISIBLE
     gallery = material.records(other)
+    match = first_match(trial, row)
+    places = list(enumerate(nearest(trial, row, PLACES), start=1))
+    if match.rank > len(places):
+        places[-1] = match.rank, match.column
     found = [
-        Found(_person(material, gallery[trial.trial.gallery[column]]), float(trial.distances[row, column]))
-        for column in nearest(trial, row, PLACES)
+        Found(_person(material, gallery[trial.trial.gallery[column]]), float(trial.distances[row, column]), rank)
+        for rank, column in places
     ]
     query = _person(material, material.records(side)[trial.trial.query[row]])
-    return RankedList(kind, query, side, precision, found)
+    return RankedList(kind, query, side, precision, found, match)
 
 
 def embedding(material: Material) -> list[Drawn]:
@@ -115,12 +121,12 @@ def embedding(material: Material) -> list[Drawn]:
     chosen = [(features[m].embeddings[0][rows[m]].cpu().numpy(), features[m].pids[rows[m]].cpu().numpy()) for m in rows]
     modalities = np.concatenate([np.full(len(rows[m]), int(m)) for m in rows])
     if len(modalities) < SMALLEST:
-        raise UserError(f"{material.folder}: too few test identities have pictures in both modalities for a map")
+        raise UserError(f"{material.folder}: too few test identities have images in both modalities for a map")
     points = flatten(np.concatenate([embeddings for embeddings, _ in chosen]))
     pids = np.concatenate([labels for _, labels in chosen])
     caption = (
-        f"t-SNE (cosine distance, fixed seed) of {len(pids)} test pictures of the first {len(np.unique(pids))} test identities. "
-        "A colour and a number stand for an identity, circles for visible and triangles for infrared pictures. A model that "
+        f"t-SNE (cosine distance, fixed seed) of {len(pids)} test images of {len(np.unique(pids))} random test identities. "
+        "A colour and a number stand for an identity, circles for visible and triangles for infrared images. A model that "
         "aligns the modalities puts circles and triangles of one colour together. Distances between far groups mean little."
     )
     picture = Picture("Map of the embeddings", caption, _png(material, embedding_figure(points, pids, modalities)))
@@ -136,8 +142,9 @@ def masks(material: Material) -> list[Drawn]:
     pictures = np.stack([pixels(material.picture(record)) for record in records])
     names = [f"{MODALITY_NAMES[record.modality]}, id {record.pid}" for record in records]
     caption = (
-        "The spatial masks of the last modality distribution adapter of each stage that has one, over test pictures. Each "
-        "mask is a softmax over the positions: 1 is a uniform mask's weight. "
+        "The spatial masks of the last modality distribution adapter of each stage that has one, over test images. Each "
+        "mask is a softmax over the positions: 1 is a uniform mask's weight. The colour bar shows each weight as it "
+        "looks over dark (left) to bright (right) parts of an image; at weight 0 the grey image is seen as it is. "
         f"Each adapter has {next(iter(found.values())).shape[1]} masks; {MOST_MASKS} at most are shown."
     )
     return [
@@ -149,12 +156,12 @@ def vimc(material: Material) -> list[Drawn]:
     """Raises UserError where no training picture is visible."""
     visible = [record for record in material.benchmark.train if record.modality == Modality.VISIBLE]
     if not visible:
-        raise UserError(f"{material.folder}: no training picture is visible, and VIMC changes no other")
+        raise UserError(f"{material.folder}: no training image is visible, and VIMC changes no other")
     picture = material.picture(visible[0])
     figure = vimc_figure(pixels(picture), operations(picture, material.recipe, seed=material.record["seed"]))
     caption = (
-        "What the visible-infrared modality coordinator makes of one visible training picture, with the random draws of "
-        "training: in training one of these (or a hue shift) is applied to a visible picture with p = 1/8 each."
+        "What the visible-infrared modality coordinator makes of one visible training image, with the random draws of "
+        "training: in training one of these (or a hue shift) is applied to a visible image with p = 1/8 each."
     )
     return [Drawn("vimc", Picture("VIMC", caption, _png(material, figure)))]
 

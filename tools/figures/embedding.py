@@ -1,4 +1,4 @@
-"""A map of the embeddings: pictures that the model finds alike lie near one another."""
+"""A map of the embeddings: images that the model finds alike lie near one another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tools.figures.style import MODALITY_NAMES, TEXT, new_figure, styled
 from utils.types import Modality
 
 IDENTITIES = 10
+SEED = 0  # of the identities and of t-SNE
 PICTURES = 12  # of an identity in one modality
 # M. Petroff, Accessible color sequences for data visualization (arXiv:2107.02270): ten, for colour-blind readers too.
 COLOURS = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
@@ -27,18 +28,19 @@ LABEL_GAP = 0.2  # inches between a label and the points
 def pick_pictures(
     pids: dict[Modality, np.ndarray], identities: int = IDENTITIES, pictures: int = PICTURES
 ) -> dict[Modality, np.ndarray]:
-    """Rows to show of each modality, [n] int64: the first identities that both have, evenly spread pictures of each.
+    """Rows to show of each modality, [n] int64: random identities that both have, evenly spread images of each.
 
-    pids: [N] int of each modality.
+    pids: [N] int of each modality. The same identities at every call, so that runs can be compared.
     """
-    shared = sorted(set(pids[Modality.VISIBLE].tolist()) & set(pids[Modality.INFRARED].tolist()))[:identities]
+    both = np.intersect1d(pids[Modality.VISIBLE], pids[Modality.INFRARED])
+    shared = np.sort(np.random.default_rng(SEED).permutation(both)[:identities])
     return {
         modality: np.concatenate([_spread(np.flatnonzero(labels == pid), pictures) for pid in shared] or [np.arange(0)])
         for modality, labels in pids.items()
     }
 
 
-def flatten(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
+def flatten(embeddings: np.ndarray, seed: int = SEED) -> np.ndarray:
     """t-SNE by the cosine distance, [N, D] float -> [N, 2] float32; N is at least `SMALLEST`.
 
     The same at every call; embeddings that differ in their last bits may give a mirrored map.
@@ -64,7 +66,7 @@ def embedding_figure(points: np.ndarray, pids: Sequence[int], modalities: Sequen
                 labels.append(label_place(own / inch, np.concatenate([points / inch, *labels])))
                 _write(axes, labels[-1][0] * inch, str(pid))
     axes.set(xticks=[], yticks=[], xlabel="t-SNE 1, no unit", ylabel="t-SNE 2, no unit")
-    axes.set_title("Test pictures by their embedding; the numbers are identities")
+    axes.set_title("Test images by their embedding; the numbers are identities")
     axes.margins(0.06)
     axes.grid(False)
     handles = [

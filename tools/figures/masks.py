@@ -1,4 +1,4 @@
-"""Where the masks of the modality distribution adapters look, laid over pictures."""
+"""Where the masks of the modality distribution adapters look, laid over images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from functools import partial
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
 from models.modules.mda import ModalityDistributionAdapter
@@ -61,11 +63,26 @@ def masks_figure(pictures: np.ndarray, names: Sequence[str], masks: Mapping[str,
         panels[row, 0].set_ylabel(name)
         for axes, (_, values) in zip(panels[row, 1:], shown):
             layer = overlay(axes, picture, values[row], top)
-    for axes, title in zip(panels[0], ["picture", *(title for title, _ in shown)]):
+    for axes, title in zip(panels[0], ["image", *(title for title, _ in shown)]):
         axes.set_title(title, fontsize=TEXT)
-    bar = figure.colorbar(layer, ax=panels[:, 1:], shrink=0.7, pad=0.02)
-    bar.set_label("weight, in multiples of a uniform mask's")
+    draw_bar(figure, panels[:, 1:], layer, top)
     return figure
+
+
+def draw_bar(figure: Figure, panels: np.ndarray, layer: AxesImage, top: float) -> None:
+    """A colour bar that shows each weight as it looks over dark (left) to bright (right) parts of an image."""
+    bar = figure.colorbar(layer, ax=panels, shrink=0.7, pad=0.02, aspect=12)
+    bar.solids.remove()
+    place = {"extent": (0, 1, 0, top), "aspect": "auto", "origin": "lower"}
+    bar.ax.imshow(soft(np.linspace(0, 255, 64))[None], cmap="gray", vmin=0, vmax=255, **place)
+    bar.ax.imshow(np.linspace(0, top, 256)[:, None], cmap=layer.cmap, norm=layer.norm, **place)
+    bar.ax.grid(False)
+    bar.set_label("weight, in multiples of a uniform mask's")
+
+
+def soft(grey: np.ndarray) -> np.ndarray:
+    """Grey values 0..255 with less contrast, so that the colours over them stay apart."""
+    return 60 + 0.6 * grey
 
 
 def relative(masks: np.ndarray) -> np.ndarray:
@@ -76,14 +93,14 @@ def relative(masks: np.ndarray) -> np.ndarray:
 def glow() -> ListedColormap:
     """From transparent to bright: where a weight is small, the picture is seen."""
     colours = matplotlib.colormaps["plasma"](np.linspace(0, 1, 256))
-    colours[:, 3] = np.linspace(0.05, 0.85, 256)
+    colours[:, 3] = np.linspace(0, 0.85, 256)
     return ListedColormap(colours)
 
 
-def overlay(axes, picture: np.ndarray, values: np.ndarray, top: float):
+def overlay(axes: Axes, picture: np.ndarray, values: np.ndarray, top: float) -> AxesImage:
     """The picture in grey [H, W, 3] with values [h, w] in 0..top over it; returns the layer of values."""
     height, width = picture.shape[:2]
-    show_picture(axes, picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    show_picture(axes, soft(picture.mean(axis=2)), cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     return axes.imshow(values, cmap=glow(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
 

@@ -1,4 +1,4 @@
-"""Ranked lists: a query and the gallery pictures nearest to it, right and wrong ones told apart by colour and by sign."""
+"""Ranked lists: a query and the gallery images nearest to it, right and wrong ones told apart by colour and by sign."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tools.figures.ranking import Match
 from tools.figures.style import (  # fmt: skip
     BLACK,
     CLOSE,
@@ -16,6 +17,7 @@ from tools.figures.style import (  # fmt: skip
     MODALITY_NAMES,
     RANKING_NAMES,
     RIGHT,
+    TEXT,
     TICK,
     WRONG,
     frame,
@@ -37,20 +39,25 @@ class Person(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A gallery picture of a ranked list."""
+    """A gallery image of a ranked list."""
 
     person: Person
     distance: float
+    rank: int  # among the images that the query does not skip, from 1
 
 
 class RankedList(NamedTuple):
-    """One query's first places, nearest first; pictures that it skips are none of them."""
+    """One query's first places, nearest first; images that it skips are none of them.
+
+    Where none of them is right, the first right one has the last place.
+    """
 
     kind: str  # "best" | "median" | "worst"
     query: Person
     modality: Modality  # of the query
     precision: float  # average precision, a fraction
     found: Sequence[Found]
+    match: Match  # the first right one
 
 
 def pick_queries(precision: np.ndarray, counts: np.ndarray, each: int) -> list[tuple[str, int]]:
@@ -72,31 +79,33 @@ def pick_queries(precision: np.ndarray, counts: np.ndarray, each: int) -> list[t
 def ranked_lists_figure(lists: Sequence[RankedList], ranking: str) -> Figure:
     """A row for each query: itself, then its first places, each with a tick or a cross, its distance and its identity.
 
-    Right ones have a solid green frame, wrong ones a dashed red one.
+    Right ones have a solid green frame, wrong ones a dashed red one. One that is shown after a gap has its rank under it.
     """
     columns = 1 + max(len(each.found) for each in lists)
     height, width = lists[0].query.pixels.shape[:2]
     figure = new_figure(0.3 + len(lists) * (0.66 + 0.6 * height / width), gap=CLOSE)
     figure.suptitle(f"Ranked by {RANKING_NAMES.get(ranking, ranking)}")
     for part, each in zip(np.atleast_1d(figure.subfigures(len(lists), 1)), lists):
-        part.suptitle(heading(each), x=0.01, ha="left")
+        part.suptitle(heading(each), x=0.01, ha="left", fontsize=TEXT + 1)
         panels = part.subplots(1, columns)
         for axes in panels[1 + len(each.found) :]:
             axes.set_axis_off()
         _draw(panels[0], each.query, "query", f"id {each.query.pid}", BLACK, "-")
-        for axes, found in zip(panels[1:], each.found):
+        for place, (axes, found) in enumerate(zip(panels[1:], each.found), start=1):
             right = found.person.pid == each.query.pid
             sign, colour, line = (TICK, RIGHT, "-") if right else (CROSS, WRONG, (0, (2, 1.2)))
             below = f"{sign} {found.distance:.2f}"
-            _draw(axes, found.person, below, f"id {found.person.pid}", colour, line)
+            name = f"id {found.person.pid}" if found.rank == place else f"rank {found.rank}"
+            _draw(axes, found.person, below, name, colour, line)
     return figure
 
 
 def heading(shown: RankedList) -> str:
     """What stands over a row."""
     return (
-        f"{shown.kind.capitalize()} query: average precision {100 * shown.precision:.1f} %; "
-        f"identity {shown.query.pid}, camera {shown.query.camera}, {MODALITY_NAMES[shown.modality]}"
+        f"{shown.kind.capitalize()} query (id {shown.query.pid}, camera {shown.query.camera}, "
+        f"{MODALITY_NAMES[shown.modality]}): AP {100 * shown.precision:.1f} %, "
+        f"first right one at rank {shown.match.rank} of {shown.match.of}"
     )
 
 

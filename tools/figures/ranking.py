@@ -71,10 +71,29 @@ def take(features: Features, rows: np.ndarray) -> Features:
 
 
 def nearest(ranked: RankedTrial, query: int, places: int) -> list[int]:
-    """Columns of the gallery pictures at a query's first places, nearest first; those that it skips are left out."""
+    """Columns of the gallery images at a query's first places, nearest first; those that it skips are left out."""
     kept = ~ranked.skipped[query : query + 1]
     place = positions(ranked.distances[query : query + 1], kept)[0]
     return place.argsort()[: min(places, int(kept.sum()))].tolist()
+
+
+class Match(NamedTuple):
+    """The first gallery image of a query's identity."""
+
+    column: int  # of the trial's gallery
+    rank: int  # among the gallery images that the query does not skip, from 1
+    of: int  # how many these are
+
+
+def first_match(ranked: RankedTrial, query: int) -> Match | None:
+    """Where a query's identity is found first; None where the gallery does not hold it."""
+    kept = ~ranked.skipped[query : query + 1]
+    place = positions(ranked.distances[query : query + 1], kept)[0]
+    right = torch.nonzero(kept[0] & ranked.same[query]).flatten()
+    if not len(right):
+        return None
+    column = int(right[place[right].argmin()])
+    return Match(column, int(place[column]), int(kept.sum()))
 
 
 def pairs_of(ranked: RankedTrial) -> Pairs:

@@ -1,4 +1,4 @@
-"""What the visible-infrared modality coordinator (VIMC) makes of one visible picture."""
+"""What the visible-infrared modality coordinator (VIMC) makes of one visible image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def operations(picture: Tensor, recipe: Recipe, seed: int, count: int = DRAWS) -
             [f"{inner} in {outer}" for outer, inner in pairs],
         ),
         Operation(
-            "Spectrum jitter: (1 - a) of one channel, a of the picture",
+            "Spectrum jitter: (1 - a) of one channel, a of the image",
             pixels(spectrum_jitter(images, drawn.channels[:, 0], drawn.keep)),
             [f"{channel}, a = {keep:.2f}" for (channel, _), keep in zip(pairs, drawn.keep.tolist())],
         ),

@@ -42,7 +42,7 @@ def render(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]], files: M
         Section("results", "Results", [tag("div", tag("div", *results), tag("div", *notes(outcome)), class_="beside")]),
         Section("unfinished", "Not finished", [items(map(escape, failed))] if failed else []),
         Section("rows", "What each row changes", [change_table(outcome)]),
-        Section("pictures", "Pictures", shown),
+        Section("figures", "Figures", shown),
         Section("runs", "Runs", [run_table(outcome, files)]),
         Section("files", "Configurations and logs", run_articles(outcome, files)),
     ]

@@ -92,10 +92,10 @@ PAPER = """
   th, td { padding: 2pt 4pt; position: static !important; }
   thead { break-after: avoid; }
   tr, figure, .runs tbody, #rows { break-inside: avoid; }
-  h2, h3, h4, caption { break-after: avoid; }
+  h2, h3, h4, caption, article dl { break-after: avoid; }
   p, figcaption, dd { max-width: none; }
   figure { margin: 3mm 0 5mm; }
-  figure img { max-height: 100mm; width: auto; }
+  figure img { max-height: 95mm; width: auto; }
   figcaption, dl, .note { font-size: 8.5pt; }
   pre { font-size: 7pt; padding: 4pt; }
   .keys pre { columns: 3; }

@@ -63,7 +63,7 @@ def number(cell: Cell | None) -> str:
 
 
 def published(cell: Cell | None) -> str:
-    """89.51 (−2.19): the published figure, and how ours differs from it; a dash where none is known."""
+    """89.51 (−2.19): the published number, and how ours differs from it; a dash where none is known."""
     if cell is None:
         return ""
     if cell.published is None:
