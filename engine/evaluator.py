@@ -17,7 +17,8 @@ from engine.distributed import gather_features
 from engine.retrieval.protocols import Ranker, chance, evaluate_settings, narrowed
 from models.folding import folded
 from utils.logging import logger
-from utils.processes import hide_bar, on_main
+from utils.processes import on_main
+from utils.terminal import bar_options
 from utils.types import Batch, Exclusion, Features, Modality, ResultRow, Setting, Split, Stage
 
 
@@ -143,7 +144,7 @@ def extract_features(
 
     engine, store = Engine(step), EpochOutputStore()
     store.attach(engine, "features")
-    ProgressBar(persist=False, desc="embedding", disable=hide_bar()).attach(engine)
+    ProgressBar(desc="embedding", **bar_options()).attach(engine)
     engine.run(loader)
     embeddings, pids, cameras = zip(*store.data)
     return Features(torch.cat(embeddings, dim=1), torch.cat(pids), torch.cat(cameras))

@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from ignite.engine import CallableEventWithFilter, Engine, Events, State
 from ignite.handlers import ProgressBar
-from ignite.handlers.tensorboard_logger import TensorboardLogger
 from ignite.metrics import Average
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from data.samplers import EpochBatchSampler
+from engine.curves import Curves
 from utils.errors import UserError
 from utils.logging import logger
-from utils.processes import hide_bar, is_main
+from utils.processes import is_main
 from utils.seeding import derive_seed
+from utils.terminal import bar_options
 from utils.types import ResultRow
 
 
@@ -82,7 +83,7 @@ def attach_log(
 
     The means are summed up on `device`, where the step leaves its output: nothing waits for it in between.
     """
-    ProgressBar(persist=False, disable=hide_bar()).attach(trainer)
+    ProgressBar(**bar_options()).attach(trainer)
     for name in names:
         Average(output_transform=lambda output, name=name: output[name], device=device).attach(trainer, name)
     started = [0.0]
@@ -115,21 +116,14 @@ def attach_tensorboard(
     """
     if not is_main():
         return lambda row: None
-    curves = TensorboardLogger(log_dir=str(folder))
+    curves = Curves(folder)
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def write(engine: Engine) -> None:
-        for name in names:
-            curves.writer.add_scalar(f"train/{name}", float(engine.state.metrics[name]), engine.state.epoch)
-        curves.writer.add_scalar("train/lr", optimizer.param_groups[0]["lr"], engine.state.epoch)
-        curves.writer.flush()
+        means = {f"train/{name}": float(engine.state.metrics[name]) for name in names}
+        curves.add({**means, "train/lr": optimizer.param_groups[0]["lr"]}, engine.state.epoch)
 
-    def report(row: ResultRow) -> None:
-        for name in ("r1", "mAP", "mINP"):
-            curves.writer.add_scalar(f"{row.protocol}/{name}", getattr(row, name), row.epoch)
-
-    trainer.add_event_handler(Events.COMPLETED, lambda engine: curves.close())
-    return report
+    return curves.add_row
 
 
 def _shown(values: dict[str, Tensor | float], names: tuple[str, ...]) -> str:

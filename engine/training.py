@@ -56,7 +56,7 @@ class Training:
     """Runs `trainer` over `loader` for the schedule's epochs, saving everything needed to go on exactly.
 
     parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress). `test` evaluates the
-    final settings, `selection` the quick ones during training, whose rows `report` is told. Of several processes the main
+    final settings, `selection` the quick ones during training; `report` is told all rows. Of several processes the main
     one alone touches `folder`.
     """
 
@@ -92,6 +92,7 @@ class Training:
         stage = on_main(self._choose, received=lambda stage: Stage(*stage))
         send(self.model)
         rows = self.test(self.model, stage, rankings)
+        self._report(rows)
         self._write([*self._rows(), *rows])
         return rows
 
@@ -99,6 +100,7 @@ class Training:
         if self.schedule.eval_initial:
             rows = self.test(self.model, Stage("initial", 0), ["cosine"])
             logger.info("before training:\n" + format_table(rows))
+            self._report(rows)
             self._remember(rows)
         self._save(LAST)
         self._publish()
@@ -113,8 +115,8 @@ class Training:
 
     def _evaluate(self) -> None:
         rows = self.selection(self.model, Stage("train", self.progress.epoch), ["cosine"], self.selection.split.quick)
+        self._report(rows)
         for row in rows:
-            self.report(row)
             logger.info(
                 f"epoch {row.epoch}, {row.protocol}: rank-1 {row.r1:.2f} %, mAP {row.mAP:.2f} %, mINP {row.mINP:.2f} %"
             )
@@ -141,6 +143,10 @@ class Training:
 
     def _rows(self) -> list[ResultRow]:
         return [ResultRow(**row) for row in self.progress.rows]
+
+    def _report(self, rows: Sequence[ResultRow]) -> None:
+        for row in rows:
+            self.report(row)
 
     def _remember(self, rows: Sequence[ResultRow]) -> None:
         self.progress.rows += [row._asdict() for row in rows]

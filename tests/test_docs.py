@@ -79,7 +79,7 @@ def test_evaluate_command(sysu_root, tmp_path, monkeypatch, capsys):
     rows = read_rows(tmp_path / "rows.jsonl")
     assert [row.ranking for row in rows] == ["cosine", "mser"] * 4
     printed = capsys.readouterr().out
-    assert re.search(r"sysu/all/1-shot +\| +\d+\.\d\d ", printed)
+    assert re.search(r"sysu/all/1-shot +\d+\.\d\d ", printed)
     assert re.search(r"\nmser: \d+\.\d\d s\npeak memory: \d+\.\d\d GB\n", printed)
 
 

@@ -77,11 +77,16 @@ class TestTrain:
         assert {"train/loss", "train/id", "train/cmr", "train/lr", "sysu/all/1-shot/r1"} <= set(
             events.Tags()["scalars"]
         )
-        rows = [row for row in read_rows(trained / RESULTS) if row.stage == "train"]
-        assert [event.step for event in events.Scalars("sysu/all/1-shot/r1")] == [1, 2]
+        found = read_rows(trained / RESULTS)
+        rows = [row for row in found if row.protocol == "sysu/all/1-shot" and row.stage != "test"]
+        assert [event.step for event in events.Scalars("sysu/all/1-shot/r1")] == [0, 1, 2]
         assert [event.value for event in events.Scalars("sysu/all/1-shot/mAP")] == pytest.approx(
             [row.mAP for row in rows]
         )
+        for row in found:
+            prefix = f"test/{row.ranking}/{row.protocol}" if row.stage == "test" else row.protocol
+            points = {event.step: event.value for event in events.Scalars(f"{prefix}/mINP")}
+            assert points[row.epoch] == pytest.approx(row.mINP)
 
     def test_checkpoints_hold_no_code(self, trained):
         assert set(torch.load(trained / BEST, weights_only=True)) >= {

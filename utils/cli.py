@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from functools import partial
 from utils.errors import UserError
 from utils.memory import keep_freed_memory
 from utils.processes import LOST, claim, join, leave, lost_another, part, started_together
+from utils.terminal import last_line, lost_output
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,16 +41,33 @@ def positive(text: str) -> float:
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Run a command: 0 when it is done; 2 after a UserError, 130 after Ctrl-C, each said in one line on stderr."""
+    """Run a command: 0 when it is done; 2 after a UserError, 130 after Ctrl-C, each said in one line on stderr.
+
+    Output that cannot be written is an error as well; where its reader left (`| head`), the command ends without a word.
+    """
     try:
         work()
-        return 0
+        code = 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        last_line(f"error: {error}")
+        code = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        last_line("interrupted")
+        code = 130
+    except OSError:
+        fault = lost_output(probe=True)
+        if fault is None:
+            raise
+        return _without_output(fault)
+    fault = lost_output()
+    return _without_output(fault) if fault and not code else code
+
+
+def _without_output(fault: OSError) -> int:
+    if isinstance(fault, BrokenPipeError):
+        return 141  # what a shell says of a program that SIGPIPE ended
+    last_line(f"error: standard output cannot be written ({fault.strerror})")
+    return 2
 
 
 def run_together(work: Callable[[], None]) -> int:

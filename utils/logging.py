@@ -7,7 +7,9 @@ import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from utils.errors import UserError
 from utils.processes import is_main, me
+from utils.terminal import Levelled, LogFileHandler, TerminalHandler
 
 logger = logging.getLogger("mcja")
 # Ignite reports an exception that passes through an engine; main.py says the same in one line.
@@ -20,9 +22,9 @@ def log_to_terminal() -> None:
     Of several processes the main one does that. Others print errors on stderr, the first one of a machine warnings too.
     """
     stop_logging()
-    terminal = logging.StreamHandler(sys.stdout if is_main() else sys.stderr)
+    terminal = TerminalHandler(sys.stdout if is_main() else sys.stderr)
     who = "" if is_main() else f"process {me().rank}: "
-    terminal.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
+    terminal.setFormatter(Levelled(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
     logger.addHandler(terminal)
     if is_main():
         logger.addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1))
@@ -30,9 +32,24 @@ def log_to_terminal() -> None:
     logger.propagate = False
 
 
+def warn_on_terminal() -> None:
+    """Print warnings alone, on standard error, each text once: for a command whose output is something else."""
+    stop_logging()
+    given: set[str] = set()
+    terminal = TerminalHandler(sys.stderr)
+    terminal.setFormatter(Levelled("%(message)s"))
+    terminal.addFilter(lambda record: not (record.getMessage() in given or given.add(record.getMessage())))
+    logger.addHandler(terminal)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+
+
 def log_to_file(path: Path) -> None:
-    """Append log lines to a file too, those printed before included."""
-    target = logging.FileHandler(path, encoding="utf-8")
+    """Append log lines to a file too, those printed before included. UserError where it cannot be opened."""
+    try:
+        target = LogFileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in list(logger.handlers):
         if isinstance(handler, MemoryHandler):

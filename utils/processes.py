@@ -175,7 +175,7 @@ def lost_another(error: BaseException) -> bool:
 
 def hide_bar() -> bool | None:
     """tqdm's `disable`: a bar on a terminal, of the main process only."""
-    return None if is_main() else True
+    return None if is_main() and sys.stderr is not None else True
 
 
 def _next(kind: str) -> str:

@@ -47,20 +47,13 @@ def read_rows(path: Path) -> list[ResultRow]:
 
 
 def format_table(rows: Sequence[ResultRow]) -> str:
-    """Rows of one stage as text: a line per protocol, the rankings side by side, percent."""
-    rankings = list(dict.fromkeys(row.ranking for row in rows))
-    protocols = list(dict.fromkeys(row.protocol for row in rows))
-    cells = {(row.protocol, row.ranking): row for row in rows}
-    width = max(map(len, [*protocols, "protocol"]))
-    columns = "".join(f"{name:>7}" for name in SHOWN)
-    lines = [
-        " | ".join([" " * width, *(f"{ranking:^{len(columns)}}" for ranking in rankings)]),
-        " | ".join([f"{'protocol':{width}}", *([columns] * len(rankings))]),
-    ]
-    for protocol in protocols:
-        parts = [f"{protocol:{width}}"]
-        for ranking in rankings:
-            row = cells.get((protocol, ranking))
-            parts.append("".join(f"{getattr(row, name):7.2f}" for name in SHOWN) if row else " " * len(columns))
-        lines.append(" | ".join(parts))
-    return "\n".join(line.rstrip() for line in lines)
+    """Rows of one stage as text, in percent: for each ranking a block with a line per protocol, 80 columns at most."""
+    width = max(len(name) for row in rows for name in (row.protocol, row.ranking))
+    blocks = []
+    for ranking in dict.fromkeys(row.ranking for row in rows):
+        lines = [f"{ranking:{width}}" + "".join(f"{name:>8}" for name in SHOWN)]
+        for row in rows:
+            if row.ranking == ranking:
+                lines.append(f"{row.protocol:{width}}" + "".join(f"{getattr(row, name):8.2f}" for name in SHOWN))
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
