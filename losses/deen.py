@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.distance import full_precision, group_means, pairwise, rowwise, same
+from losses.distance import beside, full_precision, group_means, pairwise, rowwise, same
 from utils.types import Modality
 
 MARGIN = 0.2  # fixed, as released: the margin argument there is never read
@@ -21,7 +21,7 @@ def cross_modality_pair(base: Tensor, generated: Tensor, pids: Tensor, modalitie
     Rows may come in any order. Identities of one modality do not count; without another identity only the first part is left.
     """
     base, generated = full_precision(base), full_precision(generated)
-    own = same(pids)
+    own, modalities = same(pids), beside(modalities, base)
     visible, infrared = (own & (modalities == modality)[None, :] for modality in Modality)
     counted = visible.any(dim=1) & infrared.any(dim=1)
     # One centre for each row, though rows of an identity share it: no host has to wait for the number of identities.

@@ -24,6 +24,11 @@ def rowwise(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).square().sum(dim=1).clamp(min=FLOOR).sqrt()
 
 
+def beside(labels: Tensor, values: Tensor) -> Tensor:
+    """The labels on the device of the values; steps keep modalities on the CPU, and the copy waits for nothing."""
+    return labels.to(values.device, non_blocking=True)
+
+
 def same(labels: Tensor) -> Tensor:
     """Which rows share a label, themselves included: [R] -> bool [R, R]."""
     return labels[:, None] == labels[None, :]

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.distance import FLOOR, full_precision
+from losses.distance import FLOOR, beside, full_precision
 
 NEAREST_ROWS = 8.0  # hard-coded in the released identity loss: rows of an identity in its batches
 
 
 def modality_recognition(logits: Tensor, modalities: Tensor) -> Tensor:
     """Cross entropy of the discriminator, which it alone minimises: [R, 2], [R] -> scalar."""
-    return F.cross_entropy(full_precision(logits), modalities)
+    return F.cross_entropy(full_precision(logits), beside(modalities, logits))
 
 
 def modality_confusion(logits: Tensor) -> Tensor:
@@ -35,6 +35,7 @@ def marginal_centre(
     if nearest not in ("constant", "count"):
         raise ValueError(f"nearest = {nearest!r}: choose constant or count")
     features, centres = full_precision(features), full_precision(centres)
+    labels = beside(labels, features)
     own = (features - centres[labels]).square().sum(dim=1)
     off = own != 0
     empty = own.new_full((len(centres),), torch.inf)

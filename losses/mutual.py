@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.distance import full_precision
+from losses.distance import beside, full_precision
 from utils.types import Modality
 
 
@@ -52,5 +52,5 @@ def view_distillation(student: Tensor, teacher: Tensor, temperature: float = 3.0
 
 def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of the chosen values, [R], bool [R] -> scalar; 0 with a graph where none is chosen."""
-    weights = chosen.to(values.dtype)
+    weights = beside(chosen, values).to(values.dtype)
     return (values * weights).sum() / weights.sum().clamp(min=1)

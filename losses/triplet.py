@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.distance import full_precision, group_means, pairwise, rowwise, same
+from losses.distance import beside, full_precision, group_means, pairwise, rowwise, same
 
 WEIGHT_FLOOR = 1e-6  # added to the sum of a softmax's weights, as released
 LARGEST_SQUARE = 88.0  # exp of more overflows float32; rows beyond it get no gradient, as released
@@ -63,6 +63,7 @@ def centre_cross_modality(features: Tensor, pids: Tensor, modalities: Tensor, ma
     other identities, so a foreign identity counts as often as it has rows. Where nothing is left the part is 0.
     """
     features = full_precision(features)
+    modalities = beside(modalities, features)
     positive, crossed = same(pids), modalities[:, None] != modalities[None, :]
     across = positive & crossed
     paired = across.any(dim=1).to(features.dtype)

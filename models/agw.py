@@ -7,12 +7,12 @@ from torchvision.models import ResNet
 
 from models.backbones.resnet import stage_width
 from models.backbones.streams import Streams, restored, through
-from models.modules.neck import Groups, bn_neck, classifier, head_groups
+from models.modules.neck import bn_neck, classifier, head_groups
 from models.modules.nonlocal_block import NonLocalBlock
 from models.modules.pooling import gem_pool
 from models.modules.vectors import flipped, unit
 from models.released import TWO_STREAM, released_names
-from utils.types import Output
+from utils.types import Group, Output
 
 NON_LOCAL = {2: 2, 3: 3}  # stage -> how many of its last blocks a non-local block follows
 
@@ -83,7 +83,7 @@ class AGW(nn.Module):
             return vectors
         return unit(unit(vectors) + unit(self.ranked(flipped(images), modalities)))
 
-    def groups(self) -> Groups:
+    def groups(self) -> dict[str, Group]:
         """Parameters for the optimiser: all but neck and classifier learn at a tenth of the rate."""
         return head_groups(self)
 

@@ -9,15 +9,13 @@ from torchvision.models import ResNet
 from models.backbones.resnet import stage_width
 from models.backbones.streams import Streams, restored, through
 from models.modules.aggregation import Aggregation, Expansion
-from models.modules.neck import Groups, bn_neck, classifier, head_groups
+from models.modules.neck import bn_neck, classifier, head_groups
 from models.modules.pooling import gem_pool
-from models.modules.vectors import flipped, unit
+from models.modules.vectors import SHARES, flipped, joined, unit
 from models.released import TWO_STREAM, released_names
-from utils.types import Output
+from utils.types import Group, Output
 
 BRANCHES = 3
-# Weights of the pooled and of the neck's vectors in the inner product that ranks.
-SHARES = {"s7": (1.0, 1.0), "s8": (0.1, 0.9)}
 
 
 class DEEN(nn.Module):
@@ -77,13 +75,12 @@ class DEEN(nn.Module):
 
     def _view(self, images: Tensor, modalities: Tensor) -> Tensor:
         output = self(images, modalities)
-        pooled, neck = (unit(vectors).unflatten(0, (BRANCHES, -1)) for vectors in (output.pooled, output.embeddings))
-        if self.vector not in SHARES:
-            return {"neck": neck, "pool": pooled}[self.vector][0]
-        weighted = [share**0.5 * vectors for share, vectors in zip(SHARES[self.vector], (pooled, neck))]
-        return torch.cat([branch for vectors in weighted for branch in vectors], dim=1)
+        if self.vector in SHARES:
+            return torch.cat(joined(self.vector, output.pooled, output.embeddings).chunk(BRANCHES), dim=1)
+        vectors = output.embeddings if self.vector == "neck" else output.pooled
+        return unit(vectors[: len(images)])
 
-    def groups(self) -> Groups:
+    def groups(self) -> dict[str, Group]:
         """Parameters for the optimiser: all but neck and classifier learn at a tenth of the rate."""
         return head_groups(self)
 

@@ -10,10 +10,10 @@ from torchvision.models import ResNet
 
 from models.backbones.resnet import stage_width
 from models.backbones.streams import through
-from models.modules.neck import Groups
+from models.modules.neck import trained, without
 from models.modules.pooling import gem_pool
 from models.released import Rules, released_names
-from utils.types import Output
+from utils.types import Group, Output
 
 RULES: Rules = (
     (r"backbone\.", "base."),
@@ -89,11 +89,10 @@ class IVReID(nn.Module):
         """The vectors that are ranked: embeddings after the neck, [R, D]."""
         return self(images, modalities).embeddings
 
-    def groups(self) -> Groups:
+    def groups(self) -> dict[str, Group]:
         """Parameters for the optimiser: the heads learn at ten times the rate of the rest."""
         heads = [*self.visible_head.parameters(), *self.infrared_head.parameters()]
-        known = {id(parameter) for parameter in heads}
-        return {"backbone": ([p for p in self.parameters() if id(p) not in known], 1.0), "heads": (heads, 10.0)}
+        return {"backbone": Group(without(trained(self), heads)), "heads": Group(heads, rate=10.0)}
 
     def released_names(self) -> dict[str, str]:
         """{released name: name here}; released checkpoints lack the heads."""

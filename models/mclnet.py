@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from models.agw import AGW
-from models.modules.neck import Groups
+from models.modules.neck import trained, without
 from models.released import TWO_STREAM, Rules, released_names
-from utils.types import Output
+from utils.types import Group, Output
 
 RULES: Rules = (
     (r"discriminator\.hidden\.", "map1."),
@@ -34,7 +34,7 @@ class Discriminator(nn.Module):
 class MCLNet(AGW):
     """In training `extra` holds "modality_logits", [R, 2]. Arguments as AGW's.
 
-    The discriminator is a group of its own, for an optimiser of its own at a constant rate; released checkpoints lack it.
+    Released checkpoints lack the discriminator.
     """
 
     def __init__(self, backbone: ResNet, num_ids: int, **options: Any):
@@ -47,14 +47,12 @@ class MCLNet(AGW):
             return output
         return output._replace(extra={"modality_logits": self.discriminator(output.pooled)})
 
-    def groups(self) -> Groups:
-        """AGW's groups, and the discriminator's parameters."""
-        own = list(self.discriminator.parameters())
-        known = {id(parameter) for parameter in own}
-        groups = super().groups()
-        rest, factor = groups["backbone"]
-        groups["backbone"] = [p for p in rest if id(p) not in known], factor
-        return groups | {"discriminator": (own, 1.0)}
+    def groups(self) -> dict[str, Group]:
+        """AGW's groups, and the discriminator's parameters for an optimiser of their own at a constant rate, as released."""
+        groups, own = super().groups(), trained(self.discriminator)
+        rest = groups["backbone"]
+        groups["backbone"] = rest._replace(parameters=without(rest.parameters, own))
+        return groups | {"discriminator": Group(own, scheduled=False, optimizer="discriminator")}
 
     def released_names(self) -> dict[str, str]:
         """{released name: name here}, the released discriminator's among them."""

@@ -15,9 +15,10 @@ from losses.triplet import batch_hard, weighted_regularised
 from models.agw import AGW
 from models.backbones.resnet import RESNETS, build_resnet
 from models.deen import DEEN
+from models.djanet import DJANet
 from models.ivreid import IVReID
 from models.mclnet import MCLNet
-from models.modules.vectors import unit
+from models.modules.vectors import joined, unit
 from tests.conftest import golden
 from tests.released import drawn, entries, fill, network_input
 
@@ -219,7 +220,38 @@ def test_ivreid():
     check_gradients(model, file, part="heads_")
 
 
-NETWORKS = {"agw": AGW, "mclnet": MCLNet, "deen": DEEN, "deen-3": partial(DEEN, depth=3), "ivreid": IVReID}
+def test_djanet():
+    """At its one size, so without gradients; those of its parts are in test_sibling_modules."""
+    model, file = fresh(partial(DJANet, image_size=(384, 192)), "djanet_model", training=False)
+    images, modalities = both(file, "vis0", "ir0")
+    with torch.no_grad():
+        vectors = model.embed(images, modalities)
+        check(file, "eval", 1e-5, vis_fc_raw=vectors[:2], ir_fc_raw=vectors[2:])
+        views = [network_input(file[key], file, torch.float64) for key in ("vis0", "vis1", "ir0", "ir1")]
+        model.train().double()
+        output = model(torch.cat(views), torch.arange(4).repeat_interleave(2))
+    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
+
+
+@pytest.mark.parametrize(("vector", "key"), [("s7", "sum"), ("s8", "weighted")])
+def test_djanet_adds_similarities(vector, key):
+    """As released for LLCM; the vectors are the golden ones."""
+    file = golden("siblings/djanet_model")
+    pooled, neck = ({k: torch.as_tensor(file[f"eval__{k}_{v}_raw"]) for k in ("vis", "ir")} for v in ("pool", "fc"))
+    ours = {k: joined(vector, pooled[k], neck[k]).double() for k in ("vis", "ir")}
+    expected = torch.as_tensor(file[f"eval__llcm_sim_{key}"])
+    similarities = ours["ir"] @ ours["vis"].T
+    assert torch.allclose(similarities, expected, atol=1e-5) or torch.allclose(similarities.T, expected, atol=1e-5)
+
+
+NETWORKS = {
+    "djanet": partial(DJANet, image_size=(64, 32)),
+    "agw": AGW,
+    "mclnet": MCLNet,
+    "deen": DEEN,
+    "deen-3": partial(DEEN, depth=3),
+    "ivreid": IVReID,
+}
 
 
 @cache
@@ -281,7 +313,7 @@ def test_recomputing_changes_nothing(name, monkeypatch):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_groups_hold_each_trained_parameter_once(name):
     model = small(name)
-    grouped = [parameter for parameters, _ in model.groups().values() for parameter in parameters]
+    grouped = [parameter for group in model.groups().values() for parameter in group.parameters]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert sorted(map(id, grouped)) == sorted(map(id, trained))
     assert set(model.HEAD) <= {key for key, parameter in model.named_parameters() if 5 in parameter.shape}
@@ -289,8 +321,14 @@ def test_groups_hold_each_trained_parameter_once(name):
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(AGW, "agw_model"), (MCLNet, "mclnet_model"), *DEENS, (IVReID, "ivreid_model")],
-    ids=["agw", "mclnet", "deen", "deen-3", "ivreid"],
+    [
+        (AGW, "agw_model"),
+        (MCLNet, "mclnet_model"),
+        *DEENS,
+        (IVReID, "ivreid_model"),
+        (partial(DJANet, image_size=(384, 192)), "djanet_model"),
+    ],
+    ids=["agw", "mclnet", "deen", "deen-3", "ivreid", "djanet"],
 )
 def test_released_names_are_those_that_are_used(make, name):
     """Shapes of the golden list, and no name of a part that the released code never runs."""
@@ -302,14 +340,12 @@ def test_released_names_are_those_that_are_used(make, name):
     assert sorted(table.values()) == sorted(state)
     assert {theirs: tuple(state[ours].shape) for theirs, ours in table.items()} == {key: shapes[key] for key in table}
     unused = [key for key in shapes if key not in table]
-    parts = (
-        "visible_module.visible.layer",
-        "thermal_module.thermal.layer",
-        "base_resnet.base.conv1",
-        "base_resnet.base.bn1",
-        "map2.",
-    )
-    assert all(key.startswith(parts) or "deen_model_regdb" == name and ".layer4." in key for key in unused)
+    stems = ("visible_module", "visible_moduleA", "thermal_module", "thermal_moduleA")
+    never = [f"{stem}.{stem[:7]}.layer" for stem in stems]
+    never += ["base_resnet.base.conv1", "base_resnet.base.bn1", "map2.", "local_conv.", "feat_bn2d."]
+    modules = golden("siblings/djanet_modules")
+    never += [f"layerATT{number}.{key}" for number in range(4) for key in modules[f"fusion{number}_unused"].tolist()]
+    assert all(key.startswith(tuple(never)) or "deen_model_regdb" == name and ".layer4." in key for key in unused)
 
 
 def test_published_numbers_of_parameters():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
+
+from utils.types import Group
 
 
 def bn_neck(width: int) -> nn.BatchNorm1d:
@@ -20,13 +24,19 @@ def classifier(width: int, num_ids: int) -> nn.Linear:
     return linear
 
 
-Groups = dict[str, tuple[list[nn.Parameter], float]]
+def head_groups(model: nn.Module) -> dict[str, Group]:
+    """Trained parameters: neck and classifier at the full learning rate, all others ("backbone") at a tenth."""
+    parts = {"neck": trained(model.bn_neck), "classifier": trained(model.classifier)}
+    rest = without(trained(model), [parameter for part in parts.values() for parameter in part])
+    return {"backbone": Group(rest, rate=0.1)} | {name: Group(part) for name, part in parts.items()}
 
 
-def head_groups(model: nn.Module, rest: float = 0.1) -> Groups:
-    """Trained parameters by name of group, each with the factor of its learning rate: `rest` for all but neck and classifier."""
-    parts = {"neck": list(model.bn_neck.parameters()), "classifier": list(model.classifier.parameters())}
-    head = {id(parameter) for parameters in parts.values() for parameter in parameters}
-    groups = {"backbone": ([p for p in model.parameters() if id(p) not in head], rest)}
-    groups |= {name: (parameters, 1.0) for name, parameters in parts.items()}
-    return {name: ([p for p in parameters if p.requires_grad], factor) for name, (parameters, factor) in groups.items()}
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The module's parameters that are not frozen."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def without(parameters: Iterable[nn.Parameter], left_out: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Those parameters that are not among the others."""
+    known = {id(parameter) for parameter in left_out}
+    return [parameter for parameter in parameters if id(parameter) not in known]
