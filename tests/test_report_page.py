@@ -140,7 +140,7 @@ def test_the_best_of_each_column_is_marked(outcome):
     rows = (whole, again._replace(cells=(worse, better)))
     page = Page(report_page(outcome._replace(rows=rows), {}))
     assert page.texts["strong"] == ["50.26", "61.00 ± 1.41"]
-    assert page.texts["p"][1].startswith("In percent. Bold: the best of a column. ± is")
+    assert page.texts["p"][1].startswith("In percent. Bold: the best of a column, for each protocol. ± is")
     assert "Bold" not in Page(report_page(outcome, {})).texts["p"][1]  # one row has nothing to be better than
 
 
@@ -152,7 +152,8 @@ def test_notes_say_only_what_applies(outcome):
     single = " ".join(
         Page(report_page(outcome._replace(rows=(whole._replace(cells=one, runs=whole.runs[:1]), again)), {})).texts["p"]
     )
-    assert "±" not in single and "published" not in single and "may be noise of the seed" in single
+    assert "±" not in single and "minus published" not in single
+    assert "No published values are known for this table." in single and "may be noise of the seed" in single
 
 
 def test_every_run_shows_its_own_numbers_and_its_files(outcome):
@@ -206,7 +207,7 @@ def test_a_page_says_what_it_was_made_with(outcome):
     page = Page(report_page(outcome, {}))
     facts = list(zip(page.texts["dt"], page.texts["dd"]))
     glance = [("data set", "data"), ("training images", "40 of 5 identities"), ("test images", "7 visible, 6 infrared")]
-    assert facts[:6] == [*glance, ("image size", "64 x 32"), ("epochs", "3; 4"), ("seeds", "8; 9")]
+    assert facts[:6] == [*glance, ("image size", "64 x 32"), ("epochs", "3; 4"), ("seed", "8; 9")]
     # what all runs have in common stands once, and each run has what differs
     commit = "abc123, with changes that are not committed"
     rest = [("device", "cpu"), ("commit", commit), ("data hash", "f1"), ("versions", "torch 9.9")]

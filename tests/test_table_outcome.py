@@ -15,7 +15,7 @@ from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.tables.plan import Plan, PlannedRun
 from tools.tables.spreadsheet import spreadsheet
 from tools.tables.table import Column, Table, TableRow
-from tools.tables.wording import number, published, signed, troubles
+from tools.tables.wording import number, published, remarks, signed, troubles
 from tools.tables.writing import preview, write_outcome
 from utils.errors import UserError
 from utils.results import write_rows
@@ -130,12 +130,19 @@ def cells(line: str) -> list[str]:
 def test_markdown_table(outcome, tmp_path):
     lines = markdown.main_table(outcome, linked=False)
     assert [cells(line) for line in lines if not line.startswith("| --")] == [
-        ["row", "protocol", "runs", "cosine rank-1", "MSER† rank-1", "published"],
-        ["a", PROTOCOL, "2 of 3", "51.50 ± 2.12", "62.00 ± 2.83", "–"],
-        ["b", PROTOCOL, "2 of 2", "", "62.00 ± 2.83", "65.50 (−3.50)"],
-        ["c", PROTOCOL, "0 of 1", "–", "–", "–"],
+        ["row", "runs", "cosine rank-1", "MSER† rank-1", "published"],
+        ["a", "2 of 3", "51.50 ± 2.12", "62.00 ± 2.83", "–"],
+        ["b", "2 of 2", "", "62.00 ± 2.83", "65.50 (−3.50)"],
+        ["c", "0 of 1", "–", "–", "–"],
     ]
     assert len({len(line) for line in lines}) == 1  # it reads as text too
+    assert max(map(len, lines)) <= 80  # in a terminal
+    assert remarks(outcome)[0].startswith(f"In percent, {PROTOCOL}.")
+
+
+def test_markdown_table_names_the_protocol_where_there_are_several(outcome):
+    more = outcome._replace(table=outcome.table._replace(protocols=(PROTOCOL, "other")))
+    assert cells(markdown.main_table(more, linked=False)[0])[:3] == ["row", "protocol", "runs"]
 
 
 def test_links_of_the_markdown_lead_to_the_runs_files(outcome, tmp_path):
@@ -186,7 +193,7 @@ def test_latex_table(outcome):
     ]
     assert r"\caption{50 \% \& more}" in text and r"\begin{tabular}{lllrrr}" in text
     assert r"\multicolumn{2}{c}{MSER$^\dagger$}" in text and r"\cmidrule(lr){4-4}\cmidrule(lr){5-6}" in text
-    for note in (r"k1\_k2", "-- beside ours: no published value is known", r"a page \& more", r"$^\dagger$ MSER uses the other queries"):
+    for note in (r"k1\_k2", "A dash in place of one: none is known.", r"a page \& more", r"$^\dagger$ MSER uses the other queries"):
         assert note in text
     assert all(line.count(" & ") == 5 for line in body)
 

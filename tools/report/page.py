@@ -68,7 +68,7 @@ def head(title: str) -> str:
 def glance(files: Mapping[Path, RunFiles]) -> str:
     """What was trained and tested on what; a value that differs between runs is given as often as it differs."""
     facts = [run.facts for run in files.values()]
-    found = {name + ("s" if name == "seed" else ""): distinct(facts, name) for name in GLANCE}
+    found = {name: distinct(facts, name) for name in GLANCE}
     return pairs({name: value for name, value in found.items() if value})
 
 

@@ -47,7 +47,9 @@ def main_table(outcome: Outcome, linked: bool) -> list[str]:
     """The table's lines: one per row and protocol. linked: numbers lead to the row's runs, the best ones in bold."""
     table, best, known = outcome.table, leaders(outcome), compared(outcome)
     columns = [name for pair in headings(table) for name in (heading(*pair), *(["published"] if pair in known else []))]
-    lines = [["row", "protocol", "runs", *columns]]
+    several = len(table.protocols) > 1  # else the notes name it
+    first = ["row", "protocol", "runs"] if several else ["row", "runs"]
+    lines = [[*first, *columns]]
     for position, row in enumerate(outcome.rows, start=1):
         for protocol in shown(outcome, row):
             texts = []
@@ -57,8 +59,8 @@ def main_table(outcome: Outcome, linked: bool) -> list[str]:
                     text = f"[{text}](#runs-{position})"
                     text = f"**{text}**" if leads(cell, best) else text
                 texts += [text, published(cell)] if pair in known else [text]
-            lines.append([escape(row.name), protocol, runs(row), *texts])
-    return grid(lines, numbers_from=3)
+            lines.append([escape(row.name), *([protocol] if several else []), runs(row), *texts])
+    return grid(lines, numbers_from=len(first))
 
 
 def change_table(outcome: Outcome) -> list[str]:

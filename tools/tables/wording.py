@@ -24,9 +24,10 @@ def remarks(outcome: Outcome, marked: bool = True) -> list[str]:
     """What has to be known beside the numbers, only as far as it applies. marked: the best values are set in bold."""
     cells = [cell for row in outcome.rows for cell in row.cells]
     source = outcome.table.source
-    percent = "In percent."
+    protocols = outcome.table.protocols
+    percent = f"In percent, {protocols[0]}." if len(protocols) == 1 else "In percent."
     if marked and leaders(outcome):
-        percent += " Bold: the best of a column."
+        percent += " Bold: the best of a column" + (", for each protocol." if len(protocols) > 1 else ".")
     if any(cell.std is not None for cell in cells):
         percent += " ± is the sample standard deviation over the runs of a row."
     if any(cell.difference is not None for cell in cells):
@@ -35,7 +36,9 @@ def remarks(outcome: Outcome, marked: bool = True) -> list[str]:
     if len(outcome.rows) > 1 and any(len(cell.values) == 1 for cell in cells):
         lines.append(ONE_RUN)
     if any(cell.published is not None for cell in cells):
-        lines.append(f"Published values: {source}. {NONE} beside ours: no published value is known.")
+        lines.append(f"Published values: {source}. A dash in place of one: none is known.")
+    else:
+        lines.append("No published values are known for this table.")
     return [*lines, DAGGER]
 
 
