@@ -63,7 +63,7 @@ pre { font-size: .82rem; line-height: 1.4; white-space: pre-wrap; overflow-wrap:
 """
 WIDE = """
 @media screen and (min-width: 72rem) {
-  body { display: grid; grid-template-columns: 13.5rem minmax(0, 1fr); }
+  body { display: grid; grid-template-columns: 13.5rem minmax(0, 1fr); max-width: 96rem; margin: 0 auto; }
   nav { position: sticky; top: 0; align-self: start; max-height: 100vh; overflow-y: auto; padding-right: 0;
     font-size: .95rem; }
   nav ul { flex-direction: column; }
