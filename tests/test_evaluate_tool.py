@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -256,6 +257,7 @@ def test_without_out_nothing_is_written(regdb_arrays, tmp_path, capsys):
         ("sysu", ["--perm", "nowhere/rand_perm_cam.mat"], "nowhere/rand_perm_cam.mat is missing"),
         ("sysu", ["--out", "nowhere/rows.jsonl"], "--out nowhere/rows.jsonl: there is no folder nowhere"),
         ("sysu", ["--out", "."], "--out .: is a folder"),
+        ("sysu", ["--out", "/dev/full"], "--out /dev/full: is a pipe or a device"),
         ("sysu", ["--device", "tpu"], "--device tpu: give cpu, cuda or cuda:N"),
         ("sysu", ["--device", "cuda:99"], "--device cuda:99: there are "),
         ("sysu", ["--memory-gb", "0"], "argument --memory-gb: '0' is not a number above 0"),
@@ -311,8 +313,9 @@ def write_torn(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "no such file"),
+        (lambda path: None, "cannot be read (No such file or directory); give a .npz file"),
+        (lambda path: path.mkdir(), "cannot be read (a folder, not a file)"),
+        (os.mkfifo, "cannot be read (a pipe or a device, not a file)"),
         (lambda path: path.write_bytes(b""), "damaged or not a .npz file"),
         (lambda path: path.write_text("1 2 3"), "not a .npz file"),
         (lambda path: torch.save([1], path), "visible_embeddings, visible_pids"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shlex
 import signal
@@ -11,39 +13,56 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import yaml
 
 import main
+from configs import load_config
 from tests.conftest import TINY
 from tools import reproduce
 from tools.tables.commands import command, shell_lines, unfinished
 from tools.tables.folders import final_rows, home_of, last_line, progress, take
 from tools.tables.launch import Launcher, duration, time_left
-from tools.tables.plan import Job
+from tools.tables.older import describe_older, older_runs, taking_older
+from tools.tables.plan import Job, Plan, PlannedRun
+from tools.tables.reading import PROTOCOLS
 
 HOME = Path(main.__file__).parent
 # A run in a few milliseconds: its folder with a checkpoint, then the rows of its final test.
-FAKE = """
+RECORD = {
+    "seed": 8,
+    "device": "cpu",
+    "data": {"fingerprint": "f", "root": "r", "chance_r1": {}},
+    "git": {"commit": "c" * 40, "modified": False},
+}
+FAKE = (
+    f"""
+RECORD, PROTOCOLS = {RECORD!r}, {PROTOCOLS["sysu"]!r}
+"""
+    + """
 import json, sys, time
 from pathlib import Path
 home, how = Path(sys.argv[1]), sys.argv[2]
 folder = home / "sysu" / "run"
 folder.mkdir(parents=True, exist_ok=True)
-for name in ("run.json", "config.yml", "log.txt", "last.pth"):
+for name in ("config.yml", "log.txt", "last.pth"):
     (folder / name).write_text("{}")
+(folder / "run.json").write_text(json.dumps(RECORD))
 print("began", how)
 if how == "fails":
     sys.exit("error: epoch 3: training diverged")
 if how == "slow":
     time.sleep(1.5)
-row = {"stage": "test", "epoch": 1, "protocol": "sysu/all/1-shot", "split": None, "selected_on": "last"}
+row = {"stage": "test", "epoch": 1, "split": None, "selected_on": "last"}
 row |= dict.fromkeys(("r1", "r5", "r10", "r20", "mAP", "mINP"), 50.0)
-text = "".join(json.dumps({**row, "ranking": name}) + "\\n" for name in ("cosine", "mser"))
+rows = [{**row, "protocol": name, "ranking": ranking} for name in PROTOCOLS for ranking in ("cosine", "mser")]
+text = "".join(json.dumps(row) + "\\n" for row in rows)
 if how != "empty":
     (folder / "results.jsonl").write_text(text)
 """
+)
 TRAINED, TESTED, OTHER = (
     Job("aaa", "whole, seed 8", "configs/Demo.yml", ("num_epoch", "1"), 8, None),
     Job("bbb", "k1 = 3, seed 8", "configs/Demo.yml", ("mser_k1", "3"), 8, "aaa"),
@@ -74,7 +93,7 @@ def make_run(results: Path, identity: str, name: str = "run", checkpoint: bool =
         (home_of(results, identity) / "sysu" / "run").rename(home_of(results, identity) / "sysu" / name)
     folder = home_of(results, identity) / "sysu" / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text("{}")
+    (folder / "run.json").write_text(json.dumps(RECORD))
     (folder / "last.pth").write_text("")
     if not checkpoint:
         (folder / "last.pth").unlink()
@@ -86,19 +105,19 @@ def make_run(results: Path, identity: str, name: str = "run", checkpoint: bool =
 
 def test_how_far_a_run_is(tmp_path):
     home = home_of(tmp_path, "aaa")
-    assert progress(home) == ("absent", None)
+    assert progress(home) == ("absent", None, "")
     stale = make_run(tmp_path, "aaa", "killed early", checkpoint=False, rows=False)
-    assert progress(home) == ("absent", stale)
+    assert progress(home) == ("absent", stale, "")
     begun = make_run(tmp_path, "aaa", "begun", rows=False)
-    assert progress(home) == ("interrupted", begun)
+    assert progress(home) == ("interrupted", begun, "")
     done = make_run(tmp_path, "aaa", "done")
     make_run(tmp_path, "aaa", "killed later", checkpoint=False, rows=False)
-    assert progress(home) == progress(home, with_model=True) == ("finished", done)
+    assert progress(home) == progress(home, with_model=True) == ("finished", done, "")
 
 
 def test_a_finished_run_without_its_model_cannot_be_tested_again(tmp_path):
     folder = make_run(tmp_path, "aaa", checkpoint=False)
-    assert progress(home_of(tmp_path, "aaa")) == ("finished", folder)
+    assert progress(home_of(tmp_path, "aaa")) == ("finished", folder, "")
     assert progress(home_of(tmp_path, "aaa"), with_model=True).state == "absent"
 
 
@@ -130,6 +149,54 @@ def test_the_last_line_of_a_run(tmp_path):
     assert last_line(tmp_path) == "no space left"
 
 
+@pytest.mark.parametrize(
+    "name, content", [("run.json", "null"), ("run.json", "{"), ("results.jsonl", "NaN"), ("results.jsonl", "\xff")]
+)
+def test_a_run_with_an_unreadable_file_is_done_again(launch, tmp_path, name, content):
+    folder = make_run(tmp_path, "aaa", checkpoint=name == "run.json", rows=name != "run.json")
+    (folder / name).write_bytes(content.encode("latin-1"))
+    so_far = progress(home_of(tmp_path, "aaa"))
+    assert so_far.state == "absent" and str(folder) in so_far.fault and name in so_far.fault
+    failures, said = launch([TRAINED, OTHER])
+    assert not failures and "] whole, seed 8: trains again, since " + so_far.fault in said[0]
+
+
+def test_a_run_of_other_code(tmp_path):
+    jobs = [
+        job._replace(identity=f"{job.identity}-1", model=job.model and f"{job.model}-1")
+        for job in (TRAINED, TESTED, OTHER)
+    ]
+    make_run(tmp_path, "aaa-0", "older")
+    make_run(tmp_path, "aaa-00", "newer")
+    make_run(tmp_path, "aaa-000", "unfinished", rows=False)
+    make_run(tmp_path, "bbbb-0")
+    make_run(tmp_path, "ccc-1")
+    found = older_runs(unfinished(jobs, tmp_path), tmp_path)
+    assert {name: (run.identity, run.commit) for name, run in found.items()} == {"aaa-1": ("aaa-00", "ccccccc")}
+    assert (
+        describe_older(found, False)
+        == "1 finished run is of other code (commit ccccccc); --any-code takes what is there"
+    )
+    plan = taking_older(
+        Plan(None, tuple(jobs), ((PlannedRun("seed 8", "aaa-1"), PlannedRun("seed 8", "bbb-1")),)), found
+    )
+    assert [(job.identity, job.model) for job in plan.jobs] == [
+        ("aaa-00", None), ("bbb-1.00", "aaa-00"), ("ccc-1", None),
+    ]  # fmt: skip
+    assert [run.identity for run in plan.rows[0]] == ["aaa-00", "bbb-1.00"]
+    assert [job.identity for job in unfinished(plan.jobs, tmp_path)] == ["bbb-1.00"]
+
+
+def test_a_model_of_other_code_without_its_checkpoint_is_not_tested(tmp_path):
+    make_run(tmp_path, "aaa-0", checkpoint=False)
+    trained, tested = TRAINED._replace(identity="aaa-1"), TESTED._replace(identity="bbb-1", model="aaa-1")
+    assert not older_runs([trained, tested], tmp_path)
+    make_run(tmp_path, "bbb-0", checkpoint=False)
+    assert {name: run.identity for name, run in older_runs([trained, tested], tmp_path).items()} == {
+        "aaa-1": "aaa-0", "bbb-1": "bbb-0",
+    }  # fmt: skip
+
+
 # ---------------------------------------------------------------------------------------------------------- commands
 
 
@@ -148,7 +215,7 @@ def test_commands(tmp_path, monkeypatch):
 def test_the_command_of_a_test_tests_a_model(run_main, trained, sysu_root, tmp_path):
     job = TESTED._replace(options=(*TINY[4:], "data_root", str(sysu_root), *TESTED.options))
     assert run_main(*command(job, tmp_path, "cpu", progress(tmp_path), str(trained))[2:]) == 0
-    state, folder = progress(home_of(tmp_path, "bbb"))
+    state, folder, _ = progress(home_of(tmp_path, "bbb"))
     assert state == "finished" and "mser_k1: 3\n" in (folder / "config.yml").read_text()
     cosine, mser = ([row.r1 for row in final_rows(folder) if row.ranking == name] for name in ("cosine", "mser"))
     assert cosine == [row.r1 for row in final_rows(trained) if row.ranking == "cosine"] and cosine != mser
@@ -223,6 +290,15 @@ def test_a_run_that_another_process_is_at(launch, tmp_path):
         f"[0/1] whole, seed 8: another process is at it ({home_of(tmp_path, 'aaa')}); waiting for its end",
         "[1/1] whole, seed 8: finished by another process",
     ]
+
+
+def test_a_file_system_without_locks(launch, tmp_path, monkeypatch):
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("utils.locks.fcntl.flock", none)
+    assert launch([TRAINED]) == ({}, ANY)
+    assert progress(home_of(tmp_path, "aaa")).state == "finished"
 
 
 def test_what_runs_is_ended_with_its_runner(tmp_path):
@@ -321,6 +397,49 @@ def test_exit_code_of_a_table_with_a_failed_run(table, tmp_path, monkeypatch, ca
     assert reproduce.main(arguments) == 0  # the failed run is tried again
 
 
+def test_finished_runs_of_other_code_are_counted_and_taken(table, tmp_path, monkeypatch, capsys):
+    use_fakes(monkeypatch)
+    assert reproduce.main(table()) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(reproduce, "Launcher", None)
+    monkeypatch.setattr(reproduce, "code_hash", lambda home: "0" * 64)
+    line = "1 finished run is of other code (commit ccccccc)"
+    assert reproduce.main([*table(), "--print"]) == 0
+    printed = capsys.readouterr().out
+    assert f"# {line}; --any-code takes what is there\n" in printed and "main.py --cfg" in printed
+    assert reproduce.main([*table(), "--any-code"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        ": 1 of 1 runs are finished, nothing to do\n" in printed and f"\n{line}: taken, as --any-code asks\n" in printed
+    )
+    assert "50.00" in printed
+
+
+def test_precision_is_what_the_machine_makes_of_the_keys(monkeypatch):
+    monkeypatch.chdir(HOME)
+    auto, none, brain = (
+        load_config("configs/Demo.yml", ["fp16", "true", "amp_dtype", name]) for name in ("auto", "none", "bf16")
+    )
+    on_cpu = reproduce.precision_of("cpu")
+    assert [on_cpu(cfg) for cfg in (auto, none, brain)] == ["float32", "float32", "bfloat16"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    elsewhere = reproduce.precision_of("0")
+    assert [elsewhere(cfg) for cfg in (auto, none, brain)] == ["auto", "float32", "bfloat16"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for supported, name in ((True, "bfloat16"), (False, "float16")):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation, known=supported: known)
+        assert reproduce.precision_of("0")(auto) == name
+
+
+def test_a_warning_is_said_once(regdb_root, table, capsys):
+    rows = {"protocols": ["regdb/v2i"], "keys": {"dataset": "regdb"}, "splits": [1, 2]}
+    arguments = [regdb_root if str(word).endswith("data") else word for word in table(**rows)]
+    assert reproduce.main([*map(str, arguments), "--print"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and len(set(lines)) == len(lines) and all(line.startswith("warning: ") for line in lines)
+
+
 def test_printing_starts_nothing(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reproduce, "Launcher", None)
     assert reproduce.main([*table(), "--print", "--gpu", "0"]) == 0
@@ -362,9 +481,9 @@ def test_killed_in_the_middle_and_started_again(table, tmp_path, capfd):
     threading.Thread(target=interrupt, daemon=True).start()
     assert reproduce.main(arguments) == 130
     printed, error = capfd.readouterr()
-    assert error.endswith("interrupted\n") and "Traceback" not in error
+    assert error.endswith("interrupted; run the same command again to resume\n") and "Traceback" not in error
     assert reproduce.main(arguments) == 0
-    assert ": goes on; " in capfd.readouterr().out
+    assert ": resumes; " in capfd.readouterr().out
     (training,) = tmp_path.glob("results/runs/*/sysu/*")
     row = next(row for row in final_rows(training) if (row.protocol, row.ranking) == ("sysu/all/1-shot", "mser"))
     text = (tmp_path / "results" / "small" / "table.md").read_text()

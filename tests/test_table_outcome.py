@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tools.tables import latex, markdown
 from tools.tables.collect import collect
 from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.tables.plan import Plan, PlannedRun
+from tools.tables.reading import PROTOCOLS
 from tools.tables.spreadsheet import spreadsheet
 from tools.tables.table import Column, Table, TableRow
 from tools.tables.wording import number, published, remarks, signed, troubles
@@ -49,10 +51,13 @@ def run_folder(results: Path, identity: str, values: dict[str, float] | None) ->
     """A made-up run folder; values: rank-1 of its final test by ranking, mAP being 1 less; None: none yet."""
     folder = results / "runs" / identity / "sysu" / "run"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text("{}")
+    record = {"seed": 8, "device": "cpu", "data": {"root": "r", "fingerprint": "f", "chance_r1": {}}}
+    (folder / "run.json").write_text(json.dumps(record))
     rows = [ResultRow("train", 1, PROTOCOL, None, None, "cosine", 99, 99, 99, 99, 99, 99)]
     for ranking, r1 in (values or {}).items():
-        rows.append(ResultRow("test", 2, PROTOCOL, None, "last", ranking, r1, 0, 0, 0, r1 - 1, 0))
+        tested = ResultRow("test", 2, PROTOCOL, None, "last", ranking, r1, 0, 0, 0, r1 - 1, 0)
+        others = [name for name in PROTOCOLS["sysu"] if name != PROTOCOL]
+        rows += [tested, *(tested._replace(protocol=name, r1=99.0, mAP=99.0) for name in others)]
     write_rows(folder / "results.jsonl", rows)
     return folder
 
@@ -113,11 +118,24 @@ def test_metrics_are_not_mixed_up(tmp_path):
     assert [cell.values for cell in row.cells] == [(49.0,), (50.0,), (59.0,), (60.0,)]
 
 
-def test_a_run_that_lacks_the_protocol(tmp_path):
-    folder = run_folder(tmp_path, "x", {"cosine": 50.0, "mser": 60.0})
-    table = table_of(table_row("a"))._replace(protocols=("sysu/indoor/1-shot",))
-    with pytest.raises(UserError, match=f"{folder}/results.jsonl: no row of sysu/indoor/1-shot under cosine"):
-        collect(Plan(table, (), ((PlannedRun("seed 8", "x"),),)), tmp_path, {})
+def test_a_run_that_lacks_a_protocol_is_not_finished(tmp_path):
+    """Somebody removed lines of its results: it is tested again, and other runs of the table count."""
+    results = run_folder(tmp_path, "x", {"cosine": 50.0, "mser": 60.0}) / "results.jsonl"
+    run_folder(tmp_path, "y", {"cosine": 51.0, "mser": 61.0})
+    results.write_text("".join(line for line in results.read_text().splitlines(True) if "indoor" not in line))
+    plan = Plan(table_of(table_row("a")), (), ((PlannedRun("seed 8", "x"), PlannedRun("seed 9", "y")),))
+    (row,) = collect(plan, tmp_path, {}).rows
+    assert [run.state for run in row.runs] == ["missing", "finished"] and row.cell(*R1).values == (51.0,)
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "run.json"])
+def test_an_unreadable_file_of_one_run_stops_no_table(tmp_path, name):
+    folder = run_folder(tmp_path, "x", None)
+    (folder / name).write_bytes(b"\xff")
+    run_folder(tmp_path, "y", {"cosine": 51.0, "mser": 61.0})
+    plan = Plan(table_of(table_row("a")), (), ((PlannedRun("seed 8", "x"), PlannedRun("seed 9", "y")),))
+    (row,) = collect(plan, tmp_path, {}).rows
+    assert row.cell(*R1).values == (51.0,) and name in row.runs[0].message and str(folder) in row.runs[0].message
 
 
 # ---------------------------------------------------------------------------------------------------------- Markdown
@@ -250,3 +268,12 @@ def test_runs_with_the_same_trouble_share_a_line():
     run = RunState("seed 8", "missing", None, "not run yet")
     row = OutcomeRow("a", {}, (run, run._replace(label="seed 9")), ())
     assert troubles([row]) == ["a, seed 8 and seed 9: not run yet"]
+
+
+def test_no_text_of_the_csv_is_a_formula(outcome, tmp_path):
+    names = ["=cmd|' /C calc'!A0", "@SUM(A1)", "+SUM(A1)", "+WG", "-1.5"]
+    (row, *_) = outcome.rows
+    table = outcome.table._replace(rows=tuple(outcome.table.rows[0]._replace(name=name) for name in names))
+    text = spreadsheet(Outcome(table, tuple(row._replace(name=name) for name in names)), tmp_path)
+    found = dict.fromkeys(line["row"] for line in csv.DictReader(io.StringIO(text)))
+    assert list(found) == [*(f"'{name}" for name in names[:3]), *names[3:]]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
 
 from configs import load_config
-from tools.tables.identity import CODE, code_hash, identity
-from tools.tables.plan import make_plan, settings
+from tools.tables.identity import TALK, code_hash, identity, identity_of_test, of_any_code, used_modules
+from tools.tables.plan import Surroundings, make_plan, settings
 from tools.tables.reading import PROTOCOLS, read_table
 from tools.tables.table import Column
 from utils.errors import UserError
@@ -52,7 +54,8 @@ def refusal(path: Path) -> str:
 
 
 def plan_of(path: Path, *overrides: str, data: str = "pictures", code: str = "code"):
-    return make_plan(read_table(path), overrides, lambda cfg, seed: f"{data} {cfg.trial}", code)
+    around = Surroundings(lambda cfg, seed: f"{data} {cfg.trial}", lambda cfg: "float32", code)
+    return make_plan(read_table(path), overrides, around)
 
 
 def shipped(name: str, *overrides: str):
@@ -173,6 +176,13 @@ def test_a_base_that_leads_in_a_circle(table_file):
     assert refusal(table_file("two", base="one")) == "base leads back to this file"
 
 
+@pytest.mark.parametrize("base", ["../two", "/two", "..", "two\0", "x" * 300, ["two", "../two"], 3])
+def test_a_base_is_a_name_in_the_same_folder(table_file, base):
+    assert refusal(table_file(base=base)).endswith(
+        " must be the name of a table file in the same folder, without .yml, or a list of them"
+    )
+
+
 @pytest.mark.parametrize("fields, said", [
     ({"title": None}, "title is missing; docs/tables.md shows a table file"),
     ({"rowz": []}, "unknown field 'rowz'; did you mean rows?"),
@@ -224,8 +234,24 @@ def test_a_file_that_is_no_table(tmp_path):
     assert refusal(path).startswith("cannot be read")
     path.write_text("title: [")
     assert refusal(path).startswith("not valid YAML in line ")
+    path.write_text("title: " + "[" * 5000)
+    assert refusal(path) == "not valid YAML"
+    path.write_text("seeds: " + "1" * 5000)
+    assert refusal(path) == "not valid YAML"
+    path.write_text("seeds: [0x" + "f" * 5000 + "]")
+    assert len(refusal(path)) < 300
+    path.write_bytes(b"title: \xff")
+    assert refusal(path).startswith("damaged, or not a text in UTF-8")
+    path.write_text('title: "\\ud800"')
+    assert refusal(path) == "title = '\\ud800' must be a text"
     path.write_text("- title")
     assert refusal(path) == "must hold `field: value` lines"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_table_that_is_no_file(tmp_path, make):
+    make(tmp_path / "t.yml")
+    assert refusal(tmp_path / "t.yml").startswith("cannot be read (")
 
 
 # ---------------------------------------------------------------------------------------------------------- planning
@@ -278,18 +304,18 @@ def test_overrides_that_cannot_be(table_file, overrides, said):
 # ---------------------------------------------------------------------------------------------------------- identity
 
 
-def named(*opts: str, seed: int = 8, data: str = "d", code: str = "c") -> str:
-    return identity(settings(load_config("configs/Demo.yml", opts)), seed, data, code)
+def named(*opts: str, seed: int = 8, data: str = "d", precision: str = "float32", code: str = "c" * 64) -> str:
+    return identity(settings(load_config("configs/Demo.yml", opts)), seed, data, precision, code)
 
 
 def test_what_makes_another_run():
     others = [
-        named(), named(seed=9), named(data="e"), named(code="d"), named("lr", "0.5"), named("num_epoch", "3"),
+        named(), named(seed=9), named(data="e"), named(code="d" * 64), named(precision="bfloat16"), named("lr", "0.5"), named("num_epoch", "3"),
         named("vimc_wg", "false"), named("mser_k1", "8"), named("select", "last"), named("dataset", "regdb"),
         named("dataset", "regdb", "trial", "2"),
     ]  # fmt: skip
     assert len(set(others)) == len(others)
-    assert len(named()) == 16
+    assert len(named()) == 25
 
 
 @pytest.mark.parametrize("opts", [
@@ -301,17 +327,74 @@ def test_what_does_not(opts):
     assert named(*opts) == named()
 
 
-def test_the_code_counts_and_nothing_else(tmp_path):
-    for package in (*CODE, "tools"):
-        (tmp_path / package / "deep").mkdir(parents=True)
-        (tmp_path / package / "deep" / "a.py").write_text("x = 1\n")
-    first = code_hash(tmp_path)
-    (tmp_path / "tools" / "deep" / "a.py").write_text("x = 2\n")
-    (tmp_path / "configs" / "a.yml").write_text("lr: 1\n")
-    assert code_hash(tmp_path) == first
-    found = {first}
-    for package in CODE:
-        (tmp_path / package / "deep" / "a.py").write_text("x = 2\n")
-        found.add(code_hash(tmp_path))
-    (tmp_path / "engine" / "deep" / "a.py").rename(tmp_path / "engine" / "deep" / "b.py")
-    assert len(found | {code_hash(tmp_path)}) == len(CODE) + 2
+def test_runs_of_other_code_share_what_they_are():
+    run, other = named(), named(code="d" * 64)
+    assert re.fullmatch("[0-9a-f]{16}-c{8}", run) and fnmatch(other, of_any_code(run))
+    assert not fnmatch(named(seed=9), of_any_code(run))
+    assert identity_of_test(run, named(seed=9)) == run and identity_of_test(run, other) == f"{run}.{'d' * 8}"
+
+
+def test_precision_counts_and_the_keys_that_lead_to_it_do_not():
+    assert named("amp_dtype", "bf16") == named("fp16", "false") == named() != named(precision="bfloat16")
+
+
+MODULES = {
+    "main.py": "from data import load\n\ndef run():\n    import losses.own\n",
+    "data/__init__.py": "from data.reading import load as load\nfrom utils import seeding\nfrom utils.cli import say\n",
+    "data/reading.py": '"""Reads."""\n\ndef load(x):\n    """Loads."""\n    return x + 1  # one more\n',
+    "data/unused.py": "x = 1\n",
+    "losses/__init__.py": "from .deep import there\n",
+    "losses/deep.py": "there = 1\n",
+    "losses/own.py": "x = 1\n",
+    "utils/seeding.py": "x = 1\n",
+    "utils/cli.py": "say = print\n",
+    "tools/reproduce.py": "import main\n",
+}
+
+
+@pytest.fixture
+def code(tmp_path):
+    """code(**{path: text}) -> the hash of a small program with these modules changed."""
+
+    def write(changed: dict[str, str] | None = None) -> str:
+        for place, text in {**MODULES, **(changed or {})}.items():
+            (tmp_path / place).parent.mkdir(exist_ok=True)
+            (tmp_path / place).write_text(text)
+        return code_hash(tmp_path)
+
+    return write
+
+
+@pytest.mark.parametrize("place, text", [
+    ("data/reading.py", "# mine\ndef load( x ):\n  return (x+1)\n"),
+    ("data/unused.py", "x = 2\n"),
+    ("utils/cli.py", "def say(text): print(text)\n"),
+    ("tools/reproduce.py", "import main, sys\n"),
+    ("losses/mine.py", "x = 1\n"),
+])  # fmt: skip
+def test_what_leaves_the_code_the_same(code, place, text):
+    assert code({place: text}) == code()
+
+
+@pytest.mark.parametrize("place, text", [
+    ("main.py", MODULES["main.py"] + "x = 1\n"),
+    ("data/__init__.py", MODULES["data/__init__.py"] + "import data.unused\n"),
+    ("data/reading.py", "def load(x):\n    return x + 1.0\n"),
+    ("losses/own.py", "x = 2\n"),
+    ("losses/deep.py", "there = 2\n"),
+    ("utils/seeding.py", "x = 2\n"),
+])  # fmt: skip
+def test_what_makes_other_code(code, place, text):
+    before = code()
+    assert code({place: text}) != before
+
+
+def test_code_that_is_no_python(code):
+    with pytest.raises(UserError, match=r"losses/own.py: not valid Python \(line 2\)"):
+        code({"losses/own.py": "x = 1\nx =\n"})
+
+
+def test_this_projects_code_is_what_main_imports():
+    modules = used_modules(Path("."))
+    assert {"main.py", "utils/seeding.py", "engine/trainer.py", "models/mcja.py", "data/augment.py"} < modules.keys()
+    assert modules.keys() > TALK and not any(place.startswith(("tools/", "tests/")) for place in modules)

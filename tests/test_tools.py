@@ -1,11 +1,14 @@
+import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tools import contact_sheet, summarize
+from tools import contact_sheet, document_keys, summarize
 from utils.cli import exit_code
+from utils.errors import UserError
 from utils.types import ResultRow
 
 
@@ -43,3 +46,35 @@ def test_summary_of_a_folder_that_is_no_run(tmp_path, capsys):
     assert exit_code(partial(summarize.main, [str(tmp_path)])) == 2
     assert exit_code(partial(summarize.main, [str(tmp_path), "--newest"])) == 2
     assert capsys.readouterr().err.count("run.json") == 2
+
+
+def made(folder: Path, config: str, at: int) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yml").write_text(config)
+    (folder / "run.json").write_text("{}")
+    os.utime(folder / "run.json", (at, at))
+    return folder
+
+
+def test_the_newest_run_is_the_newest_training(tmp_path):
+    made(tmp_path / "sysu" / "old", "test_only: false\n", 1)
+    training = made(tmp_path / "sysu" / "training", "lr: 1\ntest_only: false\n", 2)
+    made(tmp_path / "sysu" / "test", "lr: 1\ntest_only: true\n", 3)
+    assert summarize.newest_run(tmp_path) == training
+
+
+def test_the_newest_run_where_there_are_tests_only(tmp_path):
+    test = made(tmp_path / "test", "test_only: true\n", 3)
+    with pytest.raises(UserError, match=f"holds tests only, no training; give one of them, such as {test}"):
+        summarize.newest_run(tmp_path)
+
+
+def test_help_of_document_keys_is_not_its_page(capsys):
+    with pytest.raises(SystemExit) as ended:
+        document_keys.main(["--help"])
+    printed = capsys.readouterr().out
+    assert (
+        ended.value.code == 0
+        and printed.startswith("usage: python -m tools.document_keys")
+        and "| key |" not in printed
+    )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from functools import partial
+
 from configs.defaults import GROUPS, Key
+from utils.cli import Parser, exit_code
 
 HEADER = """# Every configuration key
 
@@ -36,5 +41,10 @@ def row(key: Key) -> str:
     return f"| `{key.name}` | {kind} | {default} | {meaning} | {key.source} |"
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    Parser(prog="python -m tools.document_keys", description=__doc__).parse_args(argv)
     print(document(), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))

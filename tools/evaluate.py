@@ -24,6 +24,7 @@ from tools.features import NAMES, SIDES, FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
 from utils.device import named_device
 from utils.errors import UserError, pick
+from utils.files import expanded
 from utils.memory import peak_memory_gb
 from utils.results import format_table, write_rows
 from utils.types import Exclusion, Features, Modality, Record, ResultRow, Setting, Stage
@@ -71,16 +72,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("features", type=Path, metavar="FEATURES.npz", help="the embeddings and their labels")
+    parser.add_argument("features", type=expanded, metavar="FEATURES.npz", help="the embeddings and their labels")
     parser.add_argument("--protocol", choices=sorted(DATASETS), required=True, help="of which data set")
-    parser.add_argument("--perm", type=Path, metavar="FILE", help="sysu: the data set's exp/rand_perm_cam.mat")
+    parser.add_argument("--perm", type=expanded, metavar="FILE", help="sysu: the data set's exp/rand_perm_cam.mat")
     parser.add_argument(
         "--rank",
         type=lambda text: text.split(","),
         metavar="NAMES",
         help="cosine, mser, k_reciprocal, separated by commas (default: cosine, and mser where there are four spectra)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the rows there, one JSON object per line")
+    parser.add_argument("--out", type=expanded, metavar="FILE", help="write the rows there, one JSON object per line")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
     parser.add_argument(
         "--memory-gb", type=positive, default=1.0, metavar="GB", help="for ranking, beside the embeddings (default: 1)"
@@ -101,10 +102,14 @@ def require_rankings(names: Sequence[str] | None, known: Mapping[str, Ranker]) -
 
 def require_place(out: Path | None) -> None:
     """UserError, before anything is computed, where no file can be."""
-    if out is not None and not out.parent.is_dir():
+    if out is None:
+        return
+    if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}")
-    if out is not None and out.is_dir():
+    if out.is_dir():
         raise UserError(f"--out {out}: is a folder; give a file")
+    if out.exists() and not out.is_file():
+        raise UserError(f"--out {out}: is a pipe or a device; give a file")
 
 
 def require_galleries(file: FeatureFile, settings: Iterable[Setting]) -> None:

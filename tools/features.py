@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from utils.errors import UserError, reason
+from utils.files import require_regular
 from utils.types import Features, Modality
 
 SIDES = {Modality.VISIBLE: "visible", Modality.INFRARED: "infrared"}
@@ -66,8 +67,7 @@ def read_features(path: Path, named: bool) -> FeatureFile:
 
 def read_arrays(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
     """The wanted arrays of a .npz file, by name."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    require_regular(path, hint="give a .npz file")
     try:
         file = np.load(path, allow_pickle=False)
     except ValueError:  # numpy takes any unknown file for a pickle, and its message recommends to load it

@@ -8,30 +8,38 @@ What is finished is not run again, and what was interrupted goes on where it was
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from yacs.config import CfgNode
 
 from data import build_benchmark, data_root, describe
+from engine.optim import precision
 from tools.report.pictures import Picture
 from tools.tables.collect import collect
 from tools.tables.commands import shell_lines, unfinished
 from tools.tables.identity import code_hash
 from tools.tables.launch import Launcher
+from tools.tables.older import describe_older, older_runs, taking_older
 from tools.tables.outcome import Outcome
-from tools.tables.plan import make_plan
+from tools.tables.plan import Plan, Surroundings, make_plan
 from tools.tables.reading import read_table
 from tools.tables.writing import preview, write_outcome
 from tools.visualize import run_pictures
 from utils.cli import Parser, exit_code, natural
 from utils.device import pick_device
 from utils.errors import UserError
+from utils.files import expanded
+from utils.logging import logger
 
+T = TypeVar("T")
 HOME = Path(__file__).resolve().parent.parent
 
 
@@ -39,12 +47,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("table", type=Path, metavar="TABLE.yml", help="one of configs/tables")
+    parser.add_argument("table", type=expanded, metavar="TABLE.yml", help="one of configs/tables")
     parser.add_argument("--gpu", default="0", help="number of the first GPU, or cpu (default: 0)")
     parser.add_argument("--jobs", type=natural, default=1, metavar="N", help="runs at a time, each on a GPU of its own")
     parser.add_argument("--print", action="store_true", help="print the commands of what is to be run; start nothing")
     parser.add_argument("--collect", action="store_true", help="write the table of what is finished; start nothing")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--any-code", action="store_true", help="take finished runs of other code as they are")
+    parser.add_argument("--results", type=expanded, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override in every run")
     return parser.parse_intermixed_args(argv)
 
@@ -52,18 +61,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
     """Do it all; why runs failed, by identity."""
     slots = slots_of(args.gpu, args.jobs, elsewhere=args.print)
-    plan = make_plan(read_table(args.table), args.opts, data_fingerprints(), code_hash(HOME))
+    around = Surroundings(data_fingerprints(), precision_of(slots[0]), code_hash(HOME))
+    plan, notes = with_older(make_plan(read_table(args.table), args.opts, around), args.results, args.any_code)
     todo = unfinished(plan.jobs, args.results)
     if args.print:
-        print("\n".join(["# in the folder of main.py", *shell_lines(todo, args.results, slots[0])]))
+        lines = ["in the folder of main.py", *notes]
+        print("\n".join([*(f"# {line}" for line in lines), *shell_lines(todo, args.results, slots[0])]))
         return {}
     failures: Mapping[str, str] = {}
     done = len(plan.jobs) - len(todo)
     say(f"{plan.table.path}: {done} of {len(plan.jobs)} runs are finished" + ("" if todo else ", nothing to do"))
+    for line in notes:
+        say(line)
     if todo and not args.collect:
         failures = Launcher(args.results, slots, len(plan.jobs), say).run(todo)
     finish(collect(plan, args.results, failures), args.results, slots[0])
     return failures
+
+
+def with_older(plan: Plan, results: Path, taken: bool) -> tuple[Plan, list[str]]:
+    """The plan, with the finished runs of other code in it where they are `taken`, and what to say about them."""
+    older = older_runs(unfinished(plan.jobs, results), results)
+    return (taking_older(plan, older) if taken else plan), ([describe_older(older, taken)] if older else [])
 
 
 def finish(outcome: Outcome, results: Path, gpu: str) -> None:
@@ -106,17 +125,57 @@ def data_fingerprints() -> Callable[[CfgNode, int], str]:
     return fingerprint
 
 
+def precision_of(slot: str) -> Callable[[CfgNode], str]:
+    """What the runs of a configuration compute in. slot: what their --gpu is told; "auto" where that is not here."""
+    gpu = slot != "cpu"
+    here = not gpu or torch.cuda.is_available() and int(slot) < torch.cuda.device_count()
+    device = torch.device("cuda", int(slot)) if gpu else torch.device("cpu")
+
+    def name(cfg: CfgNode) -> str:
+        if not here and cfg.fp16 and cfg.amp_dtype == "auto":
+            logger.warning(
+                f"--gpu {slot}: no such GPU is here, so what amp_dtype auto means is not known; runs of another machine are "
+                "found if amp_dtype is given, bf16 or fp16"
+            )
+            return "auto"
+        return str(precision(cfg.fp16, cfg.amp_dtype, device) or torch.float32).removeprefix("torch.")
+
+    return name
+
+
 say = partial(print, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 all is finished, 1 runs failed, 2 bad input, 130 interrupted."""
     failures: dict[str, str] = {}
-    return exit_code(lambda: failures.update(reproduce(parse(argv)))) or int(bool(failures))
+    with warnings_once():
+        code = exit_code(lambda: failures.update(_resumable(partial(reproduce, parse(argv)))))
+    return code or int(bool(failures))
+
+
+def _resumable(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("run the same command again to resume") from None
 
 
 def _interrupt(*_) -> None:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """Warnings go to stderr, each text once: every split of a data set has the same ones."""
+    handler, said = logging.StreamHandler(), set()
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.addFilter(lambda record: not (record.getMessage() in said or said.add(record.getMessage())))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 if __name__ == "__main__":

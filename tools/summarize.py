@@ -9,15 +9,16 @@ from pathlib import Path
 
 from utils.cli import Parser, exit_code
 from utils.errors import UserError
+from utils.files import expanded, read_text
 from utils.results import read_rows
-from utils.runs import RECORD, RESULTS, read_record
+from utils.runs import CONFIG, RECORD, RESULTS, read_record
 from utils.types import ResultRow
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(prog="python -m tools.summarize", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run folder")
-    parser.add_argument("--newest", action="store_true", help="take the newest run folder below FOLDER")
+    parser.add_argument("folder", type=expanded, help="a run folder")
+    parser.add_argument("--newest", action="store_true", help="take the newest training below FOLDER")
     args = parser.parse_args(argv)
     folder = newest_run(args.folder) if args.newest else args.folder
     print(format_summary(read_record(folder)["data"]["chance_r1"], read_rows(folder / RESULTS)))
@@ -25,11 +26,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def newest_run(folder: Path) -> Path:
-    """The run folder below `folder` that was started last."""
-    records = sorted(folder.glob(f"**/{RECORD}"), key=lambda path: path.stat().st_mtime)
-    if not records:
-        raise UserError(f"{folder}: holds no run folder (one with {RECORD})")
-    return records[-1].parent
+    """The run folder below `folder` of the training that was started last; tests of trained models are no trainings."""
+    records = [path for path in folder.glob(f"**/{RECORD}") if path.is_file()]
+    newest = sorted(records, key=lambda path: path.stat().st_mtime, reverse=True)
+    for record in newest:
+        if not is_test(record.parent):
+            return record.parent
+    if newest:
+        raise UserError(f"{folder}: holds tests only, no training; give one of them, such as {newest[0].parent}")
+    raise UserError(f"{folder}: holds no run folder (one with {RECORD})")
+
+
+def is_test(folder: Path) -> bool:
+    """Whether the run tested a trained model, as its configuration says."""
+    try:
+        return "test_only: true" in read_text(folder / CONFIG).splitlines()
+    except UserError:
+        return False
 
 
 def format_summary(chance: Mapping[str, float], rows: Sequence[ResultRow]) -> str:

@@ -43,7 +43,7 @@ def positive(text: str) -> float:
 def exit_code(work: Callable[[], None]) -> int:
     """Run a command: 0 when it is done; 2 after a UserError, 130 after Ctrl-C, each said in one line on stderr.
 
-    Output that cannot be written is an error as well; where its reader left (`| head`), the command ends without a word.
+    What a KeyboardInterrupt says is how to resume. Output that cannot be written is an error as well; where its reader left (`| head`), the command ends without a word.
     """
     try:
         work()
@@ -51,8 +51,8 @@ def exit_code(work: Callable[[], None]) -> int:
     except UserError as error:
         last_line(f"error: {error}")
         code = 2
-    except KeyboardInterrupt:
-        last_line("interrupted")
+    except KeyboardInterrupt as error:
+        last_line("; ".join(filter(None, ("interrupted", str(error)))))
         code = 130
     except OSError:
         fault = lost_output(probe=True)

@@ -9,8 +9,6 @@ from tools.tables.folders import final_rows, home_of, progress
 from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.tables.plan import Plan, PlannedRun
 from tools.tables.table import Column, TableRow
-from utils.errors import UserError
-from utils.runs import RESULTS
 from utils.types import ResultRow
 
 WAITS = {"interrupted": "interrupted", "absent": "not run yet"}
@@ -28,27 +26,24 @@ def collect(plan: Plan, results: Path, failures: Mapping[str, str]) -> Outcome:
 
 
 def run_state(run: PlannedRun, results: Path, failures: Mapping[str, str]) -> RunState:
-    state, folder = progress(home_of(results, run.identity))
+    state, folder, fault = progress(home_of(results, run.identity))
     if state == "finished":
         return RunState(run.label, "finished", folder, "")
     if run.identity in failures:
         return RunState(run.label, "failed", folder, failures[run.identity])
-    return RunState(run.label, "missing", folder, WAITS[state])
+    return RunState(run.label, "missing", folder, "; ".join(filter(None, (WAITS[state], fault))))
 
 
 def outcome_row(row: TableRow, columns: Sequence[Column], runs: Sequence[RunState]) -> OutcomeRow:
-    tested = [(run.folder, final_rows(run.folder)) for run in runs if run.state == "finished"]
+    tested = [final_rows(run.folder) for run in runs if run.state == "finished"]
     cells = [
-        Cell(*column, tuple(value(folder, rows, column) for folder, rows in tested), row.published.get(column))
+        Cell(*column, tuple(value(rows, column) for rows in tested), row.published.get(column))
         for column in columns
         if column.ranking in row.rankings
     ]
     return OutcomeRow(row.name, row.keys, tuple(runs), tuple(cells))
 
 
-def value(folder: Path, rows: Sequence[ResultRow], column: Column) -> float:
-    """A column's number in one run, in percent; UserError where the run did not test the protocol."""
-    for row in rows:
-        if (row.protocol, row.ranking) == column[:2]:
-            return getattr(row, column.metric)
-    raise UserError(f"{folder / RESULTS}: no row of {column.protocol} under {column.ranking}; remove the run folder")
+def value(rows: Sequence[ResultRow], column: Column) -> float:
+    """A column's number in the rows of one finished run, in percent."""
+    return next(getattr(row, column.metric) for row in rows if (row.protocol, row.ranking) == column[:2])

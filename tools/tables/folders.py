@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from tools.tables.reading import PROTOCOLS
 from tools.tables.table import RANKINGS
 from utils.errors import UserError
+from utils.locks import lock
 from utils.results import read_rows
-from utils.runs import BEST, LAST, RECORD, RESULTS
+from utils.runs import BEST, LAST, RECORD, RESULTS, read_record
 from utils.types import ResultRow
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 LOCK, OUTPUT = "lock", "output.txt"
 
@@ -24,6 +23,7 @@ class Progress(NamedTuple):
 
     state: str  # "finished" | "interrupted": goes on from its last checkpoint | "absent": starts afresh
     folder: Path | None  # the run folder; None where there is none yet
+    fault: str = ""  # which file could not be read, so that the run is done again or its test repeated
 
 
 def home_of(results: Path, identity: str) -> Path:
@@ -40,28 +40,45 @@ def progress(home: Path, with_model: bool = False) -> Progress:
     for folder in folders:
         if final_rows(folder) and (not with_model or has_model(folder)):
             return Progress("finished", folder)
+    faults = [fault(folder) for folder in folders]
+    first = next(filter(None, faults), "")
     for folder in folders:
-        if (folder / LAST).is_file():
-            return Progress("interrupted", folder)
-    return Progress("absent", folders[0] if folders else None)
+        if (folder / LAST).is_file() and not _said(partial(read_record, folder)):
+            return Progress("interrupted", folder, first)
+    return Progress("absent", folders[0] if folders else None, first)
+
+
+def fault(folder: Path) -> str:
+    """Which of a run folder's files cannot be read, and why; "" where all can."""
+    rows = folder / RESULTS
+    return _said(partial(read_record, folder)) or (_said(partial(read_rows, rows)) if rows.exists() else "")
+
+
+def _said(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def run_folders(home: Path) -> list[Path]:
     """The newest first."""
-    records = sorted(home.glob(f"*/*/{RECORD}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [record.parent for record in records]
+    records = [path for path in home.glob(f"*/*/{RECORD}") if path.is_file()]
+    return [record.parent for record in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
 
 
 def final_rows(folder: Path) -> list[ResultRow]:
-    """The rows of the final test under both rankings; none where the run did not come that far.
+    """The rows of the final test, all protocols under both rankings; none where the run did not come that far.
 
-    They are the last thing that a run writes, all at once.
+    They are the last thing that a run writes, all at once: where some are missing, somebody changed the file.
     """
     try:
         rows = [row for row in read_rows(folder / RESULTS) if row.stage == "test"]
     except UserError:
         return []
-    return rows if {row.ranking for row in rows} >= set(RANKINGS) else []
+    wanted = {(name, ranking) for name in PROTOCOLS.get(folder.parent.name, ()) for ranking in RANKINGS}
+    return rows if wanted and wanted <= {(row.protocol, row.ranking) for row in rows} else []
 
 
 def has_model(folder: Path) -> bool:
@@ -71,6 +88,8 @@ def has_model(folder: Path) -> bool:
 def take(home: Path) -> IO[str] | None:
     """The lock on a run's output folder, which is made; None where another process holds it.
 
+    Where the file system has no locks, which is said once, nobody is taken to hold it.
+
     It is held until the file is closed here and in every process that inherited it: that of a run whose runner was
     killed is still held by the run.
     """
@@ -79,11 +98,7 @@ def take(home: Path) -> IO[str] | None:
         file = (home / LOCK).open("a")
     except OSError as error:
         raise UserError(f"{home}: cannot be written ({error.strerror}); set --results") from None
-    if fcntl is None:
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if lock(file) is False:
         file.close()
         return None
     return file

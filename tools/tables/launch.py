@@ -99,8 +99,9 @@ class Launcher:
             self._fail(job, f"could not be started ({error.strerror})")
             return
         self.running.append(Running(job, self.free.pop(0), process, lock, time.monotonic()))
-        does = "tests" if model else "goes on" if so_far.state == "interrupted" else "trains"
-        self.say(f"{self._count()} {job.title}: {does}; {home / OUTPUT}")
+        does = "tests" if model else "resumes" if so_far.state == "interrupted" else "trains"
+        again = f" again, since {so_far.fault}" if so_far.fault else ""
+        self.say(f"{self._count()} {job.title}: {does}{again}; {home / OUTPUT}")
 
     def _start(self, words: Sequence[str], home: Path, lock: IO[str]) -> subprocess.Popen:
         # The lock goes to the process too: where this one is killed, nobody else starts what still runs.
@@ -143,7 +144,7 @@ class Launcher:
 
     def _stop(self) -> None:
         for run in self.running:
-            run.process.send_signal(signal.SIGINT)
+            run.process.terminate() if os.name == "nt" else run.process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + PATIENCE
         for run in self.running:
             with suppress(subprocess.TimeoutExpired):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from yacs.config import CfgNode
 
 from configs import load_config
-from tools.tables.identity import identity
+from tools.tables.identity import identity, identity_of_test
 from tools.tables.reading import RUNNERS_KEYS, SPLITS
 from tools.tables.table import Table, TableRow, options
 from utils.errors import UserError
@@ -40,6 +40,14 @@ class Plan(NamedTuple):
     rows: tuple[tuple[PlannedRun, ...], ...]  # of each of the table's rows
 
 
+class Surroundings(NamedTuple):
+    """What a run depends on beside its configuration and seed."""
+
+    fingerprint: Callable[[CfgNode, int], str]  # (configuration, seed) -> that of the images
+    precision: Callable[[CfgNode], str]  # what its steps compute in: float32, float16, bfloat16; auto: not known here
+    code: str  # what `code_hash` gives
+
+
 class Repetition(NamedTuple):
     """One of the runs that every row has."""
 
@@ -48,18 +56,14 @@ class Repetition(NamedTuple):
     options: tuple[str, ...]
 
 
-def make_plan(table: Table, overrides: Sequence[str], fingerprint: Callable[[CfgNode, int], str], code: str) -> Plan:
-    """All runs of a table.
-
-    overrides: KEY VALUE pairs over every row's. fingerprint: (configuration, seed) -> that of the pictures. code: the
-    hash of the code. Raises UserError for overrides that cannot be.
-    """
+def make_plan(table: Table, overrides: Sequence[str], around: Surroundings) -> Plan:
+    """All runs of a table. overrides: KEY VALUE pairs over every row's. Raises UserError for those that cannot be."""
     require_free(table, overrides[::2])
     jobs: dict[str, Job] = {}
     found: dict[tuple[str, str], str] = {}
     for row in table.rows:
         for repetition in repetitions(table):
-            job = make_job(table, row, repetition, overrides, fingerprint, code)
+            job = make_job(table, row, repetition, overrides, around)
             if row.tests is not None:
                 job = job._replace(model=found[row.tests, repetition.label])
             found[row.name, repetition.label] = job.identity
@@ -71,12 +75,7 @@ def make_plan(table: Table, overrides: Sequence[str], fingerprint: Callable[[Cfg
 
 
 def make_job(
-    table: Table,
-    row: TableRow,
-    repetition: Repetition,
-    overrides: Sequence[str],
-    fingerprint: Callable[[CfgNode, int], str],
-    code: str,
+    table: Table, row: TableRow, repetition: Repetition, overrides: Sequence[str], around: Surroundings
 ) -> Job:
     given = (*options(table.keys), *options(row.keys), *repetition.options, *overrides)
     try:
@@ -84,14 +83,25 @@ def make_job(
     except UserError as error:
         own = str(error).startswith("configuration")
         raise UserError(f"{table.path}: row {row.name!r}: {error}" if own else str(error)) from None
-    return Job(
-        identity(settings(cfg), repetition.seed, fingerprint(cfg, repetition.seed), code),
-        f"{row.name}, {repetition.label}",
-        table.cfg,
-        given,
-        repetition.seed,
-        None,
+    data, precision = around.fingerprint(cfg, repetition.seed), around.precision(cfg)
+    name = identity(settings(cfg), repetition.seed, data, precision, around.code)
+    return Job(name, f"{row.name}, {repetition.label}", table.cfg, given, repetition.seed, None)
+
+
+def with_identities(plan: Plan, names: Mapping[str, str]) -> Plan:
+    """The plan with other runs in the place of some: names of identities, by those of the plan."""
+    taken = dict(names)
+    for job in plan.jobs:
+        if job.model and job.identity not in taken:
+            taken[job.identity] = identity_of_test(job.identity, taken.get(job.model, job.model))
+    jobs = (
+        job._replace(
+            identity=taken.get(job.identity, job.identity), model=job.model and taken.get(job.model, job.model)
+        )
+        for job in plan.jobs
     )
+    rows = (tuple(run._replace(identity=taken.get(run.identity, run.identity)) for run in runs) for runs in plan.rows)
+    return Plan(plan.table, tuple(jobs), tuple(rows))
 
 
 def settings(cfg: CfgNode) -> Mapping[str, Any]:

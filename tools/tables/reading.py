@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from yacs.config import CfgNode
 
 from configs import load_config
 from data import DATASETS, regdb, sysu
+from tools.tables.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields, short
 from tools.tables.table import RANKINGS, Column, Table, TableRow, options
 from utils.errors import UserError, pick
+from utils.files import read_text
 from utils.results import SHOWN
 
 PROTOCOLS = {
     "sysu": [setting.protocol for setting in sysu.protocol_settings("sysu", [], 0, {})],
     "regdb": [setting.protocol for setting in regdb.protocol_settings("regdb", 0, 0)],
 }
+LARGEST = 2**20  # bytes; a table file has a few thousand
 SPLITS = {"sysu": (), "regdb": range(1, 11)}  # the values of `trial`; none where the data set has one split
 TEST_KEYS = {"mser_k1", "mser_k2", "mser_lambda", "mser_queries_only", "eval_amp"}  # no training depends on them
 RUNNERS_KEYS = {
@@ -28,41 +30,6 @@ RUNNERS_KEYS = {
     "output_dir": "--results says where runs go",
     "mser": "every table shows both rankings",
 }
-
-
-class Form(NamedTuple):
-    """What a field of a table file must look like."""
-
-    fits: Callable[[Any], bool]
-    words: str
-
-
-def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value)) and not _repeated(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_natural(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-TEXT = Form(_is_text, "a text")
-TEXTS = Form(_list_of(_is_text), "a list of texts, each once")
-BASES = Form(lambda value: _is_text(value) or TEXTS.fits(value), "a table's name, or a list of them")
-NUMBERS = Form(_list_of(_is_natural), "a list of whole numbers such as [8, 9, 10], each once")
-MAPPING = Form(lambda value: isinstance(value, dict), "`name: value` pairs")
-MAPPINGS = Form(
-    lambda value: isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value), "a list of rows"
-)
-TABLE_FIELDS = {
-    "base": BASES, "title": TEXT, "note": TEXT, "cfg": TEXT, "keys": MAPPING, "seeds": NUMBERS, "splits": NUMBERS,
-    "protocols": TEXTS, "metrics": TEXTS, "rows": MAPPINGS, "pictures": TEXT,
-}  # fmt: skip
-ROW_FIELDS = {"name": TEXT, "keys": MAPPING, "tests": TEXT, "ranking": TEXT, "published": MAPPING, "source": TEXT}
-NEEDED = ("title", "cfg", "seeds", "protocols", "metrics", "rows")
 
 
 def read_table(path: Path) -> Table:
@@ -107,7 +74,7 @@ def read_fields(path: Path, seen: Sequence[Path]) -> dict[str, Any]:
     names = fields.pop("base", [])
     merged: dict[str, Any] = {}
     for name in [names] if isinstance(names, str) else names:
-        base = read_fields(path.with_name(f"{name}.yml"), (*seen, path))
+        base = read_fields(path.parent / f"{name}.yml", (*seen, path))
         merged = over(merged, {**base, **unpublished(base)})
     return over(merged, fields)
 
@@ -127,11 +94,10 @@ def unpublished(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    text = read_text(path, "configs/tables holds the table files", LARGEST)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); configs/tables holds the table files") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise UserError(f"{path}: not valid YAML{where}") from None
     if not isinstance(content, dict):
@@ -141,7 +107,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def read_row(table: Table, before: Mapping[str, TableRow], number: int, given: Mapping[str, Any]) -> TableRow:
     """One row; `before`: the rows above it, which it may refer to."""
-    where = f"{table.path}: row {given['name']!r}" if _is_text(given.get("name")) else f"{table.path}: row {number}"
+    where = f"{table.path}: row {given['name']!r}" if is_text(given.get("name")) else f"{table.path}: row {number}"
     require_fields(where, given, ROW_FIELDS)
     if "name" not in given:
         raise UserError(f"{where}: name is missing")
@@ -185,7 +151,7 @@ def read_published(where: str, table: Table, given: Mapping[str, Any]) -> dict[C
         for name, choices in zip(column, (table.protocols, RANKINGS, table.metrics)):
             require_choices(where, "published", [name], choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-            raise UserError(f"{where}: published = {value!r} must be a percentage, 0 to 100")
+            raise UserError(f"{where}: published = {short(value)} must be a percentage, 0 to 100")
         figures[column] = float(value)
     return figures
 
@@ -195,7 +161,9 @@ def _leaves(where: str, given: Any, names: tuple[str, ...] = ()) -> Iterable[tup
         yield Column(*names), given
         return
     if not isinstance(given, dict):
-        raise UserError(f"{where}: published = {given!r} must be written as protocol: {{ranking: {{metric: percent}}}}")
+        raise UserError(
+            f"{where}: published = {short(given)} must be written as protocol: {{ranking: {{metric: percent}}}}"
+        )
     for name, inner in given.items():
         yield from _leaves(where, inner, (*names, name))
 
@@ -218,21 +186,10 @@ def typed(cfg: CfgNode, keys: Iterable[str]) -> dict[str, Any]:
     return {key: cfg[key] for key in keys}
 
 
-def require_fields(where: str, given: Mapping[str, Any], forms: Mapping[str, Form]) -> None:
-    """UserError for an unknown field and for one that is not of its form."""
-    for name, value in given.items():
-        if name not in forms:
-            nearest = difflib.get_close_matches(str(name), forms, n=1, cutoff=0.5)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(forms)}"
-            raise UserError(f"{where}: unknown field {name!r}; {hint}")
-        if not forms[name].fits(value):
-            raise UserError(f"{where}: {name} = {value!r} must be {forms[name].words}")
-
-
 def require_choices(where: str | Path, field: str, given: Iterable[str], choices: Iterable[str]) -> None:
     for name in given:
         if name not in choices:
-            raise UserError(f"{where}: {field}: {name!r} is unknown; choose from {', '.join(choices)}")
+            raise UserError(f"{where}: {field}: {short(name)} is unknown; choose from {', '.join(choices)}")
 
 
 def require_splits(path: Path, given: Sequence[int], dataset: str) -> None:
@@ -242,7 +199,3 @@ def require_splits(path: Path, given: Sequence[int], dataset: str) -> None:
     for split in given:
         if split not in known:
             raise UserError(f"{path}: splits: {split} is unknown; {dataset} has {known[0]} to {known[-1]}")
-
-
-def _repeated(values: Sequence[Any]) -> bool:
-    return any(value in values[:position] for position, value in enumerate(values))

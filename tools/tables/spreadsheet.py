@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from pathlib import Path
 
 from tools.tables.outcome import Cell, Outcome, OutcomeRow
@@ -13,6 +14,8 @@ COLUMNS = (
     "table", "row", "protocol", "ranking", "uses_other_queries", "metric", "runs_finished", "runs", "mean", "std",
     "published", "difference", "source", "values", "run_folders", "not_finished",
 )  # fmt: skip
+# What spreadsheets compute rather than show; "+WG" or "-5" is none.
+FORMULA = re.compile(r"[=@\t\r]|[+-].*[^\w .+-]", re.DOTALL)
 
 
 def spreadsheet(outcome: Outcome, folder: Path) -> str:
@@ -23,11 +26,12 @@ def spreadsheet(outcome: Outcome, folder: Path) -> str:
     for row, asked in zip(outcome.rows, outcome.table.rows):
         for cell in row.cells:
             source = asked.source if cell.published is not None else ""
-            writer.writerow([outcome.table.name, row.name, *_numbers(row, cell, source), *_runs(row, cell, folder)])
+            numbers, runs = _numbers(row, cell), _runs(row, cell, folder)
+            writer.writerow([*map(_plain, (outcome.table.name, row.name)), *numbers, *map(_plain, (source, *runs))])
     return stream.getvalue()
 
 
-def _numbers(row: OutcomeRow, cell: Cell, source: str) -> list[str | int]:
+def _numbers(row: OutcomeRow, cell: Cell) -> list[str | int]:
     counts = [row.finished, len(row.runs)]
     ours = [_number(cell.mean), _number(cell.std)]
     uses_queries = "yes" if cell.ranking == "mser" else "no"
@@ -40,7 +44,6 @@ def _numbers(row: OutcomeRow, cell: Cell, source: str) -> list[str | int]:
         *ours,
         _number(cell.published),
         _number(cell.difference),
-        source,
     ]
 
 
@@ -50,6 +53,11 @@ def _runs(row: OutcomeRow, cell: Cell, folder: Path) -> list[str]:
     folders = [Path(os.path.relpath(run.folder, folder)).as_posix() for run in finished]
     trouble = [f"{run.label}: {run.state}: {run.message}" for run in row.runs if run.message]
     return ["; ".join(texts) for texts in (values, folders, trouble)]
+
+
+def _plain(text: str) -> str:
+    """A text that spreadsheets do not take for a formula: with an apostrophe before one that would be."""
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def _number(value: float | None) -> str:
