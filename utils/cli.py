@@ -43,7 +43,8 @@ def positive(text: str) -> float:
 def exit_code(work: Callable[[], None]) -> int:
     """Run a command: 0 when it is done; 2 after a UserError, 130 after Ctrl-C, each said in one line on stderr.
 
-    What a KeyboardInterrupt says is how to resume. Output that cannot be written is an error as well; where its reader left (`| head`), the command ends without a word.
+    What a KeyboardInterrupt says is how to resume. Output that cannot be written is an error as well; where its reader
+    left (`| head`), the command ends without a word.
     """
     try:
         work()
