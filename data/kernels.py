@@ -7,9 +7,9 @@ the same bits.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+from utils.compiled import compiled
+
 HUE, WG, CC, SJ = range(4)  # in the order of augment.COLOUR_PARTS
 
 

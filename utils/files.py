@@ -9,7 +9,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -95,15 +95,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, patient: bool = True) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its place at the end, on the disk by then; removed whatever goes wrong.
 
-    Ctrl-C is obeyed after the block. Its writer holds a lock, so that `sweep` knows what a killed process left. Raises
+    Ctrl-C is obeyed after the block; patient: False obeys it within, for blocks that take minutes. Its writer holds a lock, so that `sweep` knows what a killed process left. Raises
     OSError where it cannot be written, and UserError where `path` is a device, a pipe or a folder.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is not a file, so it cannot be replaced; give another name")
-    with interrupts_wait():
+    with interrupts_wait() if patient else nullcontext():
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}."[-200:], suffix=PARTIAL)
         with os.fdopen(handle, "wb") as stream:
             try:

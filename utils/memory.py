@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from utils.limits import memory_left
+
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # numbers of mallopt's parameters, from glibc's malloc.h
 
 try:
@@ -36,6 +38,11 @@ def free_memory(device: torch.device) -> int | None:
     """Bytes that could be taken now, on a GPU or in main memory; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    known = [size for size in (_machine_memory(), memory_left()) if size is not None]
+    return min(known, default=None)
+
+
+def _machine_memory() -> int | None:
     try:
         # What Linux could free at once, such as copies of files, counts too; the pages that sysconf counts lack it.
         found = re.search(r"MemAvailable: +([0-9]+) kB", Path("/proc/meminfo").read_text())

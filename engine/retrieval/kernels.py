@@ -12,13 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from engine.retrieval.lanes import LANES, add_smaller
+from utils.compiled import compiled
 
 Result = TypeVar("Result")
-compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def on_cpu(tensor: Tensor) -> bool:
