@@ -34,7 +34,7 @@ def sysu_like(split: Path, spread: float, width: int) -> Data:
             Record(f"cam{camera}/{identity:04d}/{number:04d}", identity, camera, modality)
             for camera in cameras
             for identity in identities
-            for number in range(1, permutations.get((camera, identity), np.empty((0, 0))).shape[1] + 1)
+            for number in range(1, permutations.orders.get((camera, identity), np.empty((0, 0))).shape[1] + 1)
         ]
 
     visible = pictures(sysu.VISIBLE_CAMERAS, Modality.VISIBLE)

@@ -1,4 +1,4 @@
-"""What data set readers share: listing pictures, and comparing counts with the published ones."""
+"""What data set readers share: listing images, and comparing lists and counts with what they should be."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def list_pictures(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
+
+
+def require_disjoint(where: str, **lists: Iterable[int]) -> None:
+    """UserError where an identity stands in two of the named lists, or twice in one: it would be trained and tested."""
+    seen: dict[int, str] = {}
+    for name, identities in lists.items():
+        for identity in identities:
+            if identity in seen:
+                raise UserError(
+                    f"{where}: identity {identity} is in {seen[identity]} and again in {name}; restore the lists"
+                )
+            seen[identity] = name
 
 
 def require_records(records: Sequence, message: str) -> None:

@@ -1,4 +1,4 @@
-"""RegDB (Nguyen et al., Sensors 2017), from its published layout. Opens no picture.
+"""RegDB (Nguyen et al., Sensors 2017), from its published layout. Opens no image.
 
 `root/{Visible,Thermal}/{identity}/*.bmp`; `root/idx/{train,test}_{visible,thermal}_{1..10}.txt` list ten random
 halvings of the identities, lines `relative/path.bmp label`.
@@ -6,15 +6,18 @@ halvings of the identities, lines `relative/path.bmp label`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.listing import differences, require_folder, require_records
+from data.listing import differences, require_disjoint, require_folder, require_records
 from utils.errors import UserError
+from utils.files import read_text
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
 
 DEFAULT_ROOT = "datasets/RegDB"
@@ -28,15 +31,30 @@ PUBLISHED = {
 }
 
 
+class Entry(NamedTuple):
+    """A line of a list."""
+
+    name: str  # relative to the data set's folder
+    identity: int
+    label: int
+    modality: Modality
+    where: str  # "PATH, line NUMBER"
+
+
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
     """Read split `trial` (1..10) of RegDB below `root`.
 
     hold_out: keep a tenth of the training identities, drawn with `seed`, out of training as the validation split.
-    An identity is a picture's folder number; training labels are ranks of the sorted numbers.
+    An identity is an image's folder number; training labels are ranks of the sorted numbers.
     Raises UserError for a missing or unreadable part.
     """
     folder = require_folder(root, "idx", "RegDB")
-    listed = {part: read_part(folder, part, trial) for part in ("train", "test")}
+    lists = {part: read_part(folder, part, trial) for part in ("train", "test")}
+    require_disjoint(
+        f"{folder / 'idx'}, split {trial}", **{part: {e.identity for e in own} for part, own in lists.items()}
+    )
+    require_once(entry for entries in lists.values() for entry in entries)
+    listed = {part: records_of(folder, entries) for part, entries in lists.items()}
     kept, held = divide(sorted({record.pid for record in listed["train"]}), seed if hold_out else None)
     labels = {identity: label for label, identity in enumerate(kept)}
     train = [record._replace(pid=labels[record.pid]) for record in listed["train"] if record.pid in labels]
@@ -54,49 +72,64 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
         validation=evaluation_split("regdb-val", [r for r in listed["train"] if r.pid in held]) if hold_out else None,
         excluded=excluded,
         mser=MSER,
-        warnings=[*warnings, *contradictions(folder, trial)],
+        warnings=[*warnings, *(line for entries in lists.values() for line in contradictions(entries))],
     )  # fmt: skip
 
 
 def excluded(query_pids: Tensor, query_cameras: Tensor, gallery_pids: Tensor, gallery_cameras: Tensor) -> Tensor:
-    """Gallery pictures that a query skips, [Q], [Q], [G], [G] int64 -> [Q, G] bool: none."""
+    """Gallery images that a query skips, [Q], [Q], [G], [G] int64 -> [Q, G] bool: none."""
     return torch.zeros(len(query_pids), len(gallery_pids), dtype=torch.bool, device=query_pids.device)
 
 
-def read_part(folder: Path, part: str, trial: int) -> list[Record]:
-    """Records of the visible and the thermal list of one part ("train" or "test"), sorted by path."""
-    records = []
-    for modality, camera in CAMERAS.items():
-        path = list_path(folder, part, modality, trial)
-        names = [name for name, _ in read_list(path)]
-        require_records(names, f"{path}: lists no pictures; restore the file")
-        records += [Record(str(folder / name), identity_of(name), camera, modality) for name in names]
-    return sorted(records)
+def read_part(folder: Path, part: str, trial: int) -> list[Entry]:
+    """The lines of the visible and the thermal list of one part ("train" or "test")."""
+    entries = []
+    for modality in CAMERAS:
+        path = folder / "idx" / f"{part}_{FILES[modality]}_{trial}.txt"
+        found = read_list(path, modality)
+        require_records(found, f"{path}: lists no images; restore the file")
+        entries += found
+    return entries
 
 
-def list_path(folder: Path, part: str, modality: Modality, trial: int) -> Path:
-    return folder / "idx" / f"{part}_{FILES[modality]}_{trial}.txt"
+def read_list(path: Path, modality: Modality) -> list[Entry]:
+    """Every line of one list. UserError naming the file, and the line that is none."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: RegDB comes with idx/*_1.txt to *_10.txt; check data_root and trial")
+    lines = enumerate(
+        read_text(path, hint="it should list `relative/path.bmp label`; restore the file").splitlines(), 1
+    )
+    return [read_line(line, f"{path}, line {number}", modality) for number, line in lines if line.strip()]
 
 
-def read_list(path: Path) -> list[tuple[str, int]]:
-    """(relative path, label) of every line."""
+def read_line(line: str, where: str, modality: Modality) -> Entry:
+    """`relative/path.bmp label`; the image lies below data_root, in a folder named by its identity's number."""
     try:
-        lines = [line.rsplit(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [(name.replace("\\", "/"), int(label)) for name, label in lines]
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing: RegDB comes with idx/*_1.txt to *_10.txt; check data_root and trial"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a list of `relative/path.bmp label` lines ({error})") from None
-
-
-def identity_of(name: str) -> int:
-    """The number of the folder that holds the picture: Visible/12/x.bmp -> 12."""
-    try:
-        return int(Path(name).parent.name)
+        name, label = line.replace("\\", "/").rsplit(maxsplit=1)
+        label = int(label)
     except ValueError:
-        raise UserError(f"RegDB list: {name!r} is not in a folder named by its identity's number") from None
+        raise UserError(f"{where}: {line[:80]!r} is not `relative/path.bmp label`; restore the file") from None
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise UserError(f"{where}: {name[:80]!r} leaves data_root; names are relative to it")
+    if not re.fullmatch("[0-9]{1,9}", path.parent.name):
+        raise UserError(f"{where}: {name[:80]!r} is not in a folder named by its identity's number")
+    return Entry(name, int(path.parent.name), label, modality, where)
+
+
+def require_once(entries: Iterable[Entry]) -> None:
+    """UserError where an image stands in two lines of a split, of one list or of two."""
+    seen: dict[str, str] = {}
+    for entry in entries:
+        name = str(PurePosixPath(entry.name))
+        if name in seen:
+            raise UserError(f"{entry.where}: {entry.name!r} was listed before, in {seen[name]}; restore the lists")
+        seen[name] = entry.where
+
+
+def records_of(folder: Path, entries: Iterable[Entry]) -> list[Record]:
+    """Sorted by path."""
+    return sorted(Record(str(folder / e.name), e.identity, CAMERAS[e.modality], e.modality) for e in entries)
 
 
 def divide(identities: Sequence[int], seed: int | None) -> tuple[list[int], set[int]]:
@@ -131,16 +164,17 @@ def counts(part: str, records: Sequence[Record]) -> dict[str, int]:
     return dict(zip((name for name in PUBLISHED if name.startswith(part)), values))
 
 
-def contradictions(folder: Path, trial: int) -> list[str]:
-    """One line per list whose label column is not the rank of the sorted folder numbers."""
+def contradictions(entries: Sequence[Entry]) -> list[str]:
+    """One line per list, a part's of one modality, whose label column is not the rank of the sorted folder numbers."""
     lines = []
-    for part in ("train", "test"):
-        for modality in CAMERAS:
-            path = list_path(folder, part, modality, trial)
-            entries = [(name, identity_of(name), label) for name, label in read_list(path)]
-            rank = {identity: position for position, identity in enumerate(sorted({e[1] for e in entries}))}
-            wrong = [(name, label, rank[identity]) for name, identity, label in entries if label != rank[identity]]
-            if wrong:
-                name, label, expected = wrong[0]
-                lines.append(f"{path}: {len(wrong)} labels contradict the folder numbers, first {name}: {label}, not {expected}; the folder counts")  # fmt: skip
+    for modality in CAMERAS:
+        own = [entry for entry in entries if entry.modality == modality]
+        rank = {identity: position for position, identity in enumerate(sorted({entry.identity for entry in own}))}
+        wrong = [entry for entry in own if entry.label != rank[entry.identity]]
+        if wrong:
+            first, path = wrong[0], wrong[0].where.rpartition(", line ")[0]
+            lines.append(
+                f"{path}: {len(wrong)} labels contradict the folder numbers, first {first.name}: {first.label}, "
+                f"not {rank[first.identity]}; the folder counts"
+            )
     return lines

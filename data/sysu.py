@@ -1,4 +1,4 @@
-"""SYSU-MM01 (Wu et al., ICCV 2017), from its published layout and official evaluation split. Opens no picture.
+"""SYSU-MM01 (Wu et al., ICCV 2017), from its published layout and official evaluation split. Opens no image.
 
 `root/cam{1..6}/{identity:04d}/{number:04d}.jpg`; cameras 1, 2, 4, 5 are visible, 3 and 6 infrared.
 `root/exp/{train,val,test}_id.{txt,mat}` list identities; `root/exp/rand_perm_cam.mat` fixes the ten trials.
@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
 from torch import Tensor
 
-from data.listing import differences, list_pictures, require_folder, require_records
+from data.listing import differences, list_pictures, require_disjoint, require_folder, require_records
 from utils.errors import UserError, reason
+from utils.files import read_text, require_regular
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
 
 DEFAULT_ROOT = "datasets/SYSU-MM01"
@@ -24,7 +27,11 @@ VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
 MODES = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 SHOTS = (1, 10)
+CAMERAS = range(1, 7)
 NUM_TRIALS = 10
+MAX_ID = 9999  # folders have four digits
+MAT_LIMIT = 64 * 2**20  # bytes; the official files have less than one percent of that
+RESTORE = "restore the file, which comes with the data set"
 PUBLISHED = {
     "training identities": 395,
     "visible training images": 22258,
@@ -44,11 +51,14 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     folder = require_folder(root, "exp", "SYSU-MM01")
     train_ids, val_ids, test_ids = (read_ids(folder / "exp", name) for name in ("train_id", "val_id", "test_id"))
     permutations = read_permutations(folder / "exp" / "rand_perm_cam.mat")
-    require_disjoint(folder / "exp", train_id=train_ids, val_id=val_ids, test_id=test_ids)
+    for name, identities in (("train_id", train_ids), ("test_id", test_ids)):
+        require_records(identities, f"{folder / 'exp' / name}: lists no identities; {RESTORE}")
+    require_disjoint(str(folder / "exp"), train_id=train_ids, val_id=val_ids, test_id=test_ids)
     learned = train_ids if hold_out else train_ids + val_ids
     train = records_of(folder, {identity: label for label, identity in enumerate(learned)})
-    require_records(train, f"{folder}: no training pictures cam*/{{identity:04d}}/*.jpg of the identities in exp/")
+    require_records(train, f"{folder}: no training images cam*/{{identity:04d}}/*.jpg of the identities in exp/")
     test = evaluation_split(folder, "sysu", test_ids, permutations)
+    published = [] if hold_out else differences("SYSU-MM01", PUBLISHED, counts(train, len(learned), test))
     return Benchmark(
         name="sysu",
         trial=None,
@@ -58,7 +68,7 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
         validation=evaluation_split(folder, "sysu-val", val_ids, permutations) if hold_out else None,
         excluded=excluded,
         mser=MSER,
-        warnings=[] if hold_out else differences("SYSU-MM01", PUBLISHED, counts(train, len(learned), test)),
+        warnings=[*published, *unseen(folder, learned, test_ids)],
     )
 
 
@@ -78,85 +88,118 @@ def place(cameras: Tensor) -> Tensor:
 def read_ids(folder: Path, name: str) -> list[int]:
     """Identities of `folder/name.txt` (one comma-separated line), or of `folder/name.mat` (variable `id`)."""
     text, mat = folder / f"{name}.txt", folder / f"{name}.mat"
-    file = text if text.is_file() else mat
-    try:
-        if file == text:
-            return [int(word) for word in text.read_text().replace(",", " ").split()]
-        if mat.is_file():
-            return [int(identity) for identity in load_variable(mat, "id").ravel()]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{file}: not a list of identities ({reason(error)})") from None
+    if text.exists():
+        return [identity_of(word, text) for word in read_text(text, RESTORE).replace(",", " ").split()]
+    if mat.exists():
+        return [identity_of(value, mat) for value in np.ravel(load_variable(mat, "id")).tolist()]
     raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
+
+
+def identity_of(value: object, path: Path) -> int:
+    """A number from 1 to MAX_ID, given as a text or a number."""
+    try:
+        number = int(value)
+    except (ValueError, TypeError, OverflowError):
+        number = 0
+    if not 1 <= number <= MAX_ID or not isinstance(value, str) and number != value:
+        raise UserError(f"{path}: {str(value)[:40]!r} is no identity, a whole number from 1 to {MAX_ID}; {RESTORE}")
+    return number
 
 
 def load_variable(path: Path, name: str) -> np.ndarray:
     """A variable of a MATLAB 5 file. UserError for a file that is missing, damaged or without it."""
+    require_regular(path, MAT_LIMIT, RESTORE)
     try:
         return loadmat(path)[name]
     except Exception as error:  # scipy raises many kinds on a damaged file
         raise UserError(f"{path}: no MATLAB 5 file with a variable {name!r} ({reason(error)})") from None
 
 
-def require_disjoint(folder: Path, **lists: Sequence[int]) -> None:
-    """UserError where an identity stands in two of the named lists, or twice in one: it would be trained and tested."""
-    seen: dict[int, str] = {}
-    for name, identities in lists.items():
-        for identity in identities:
-            if identity in seen:
-                raise UserError(
-                    f"{folder}: identity {identity} is in {seen[identity]} and again in {name}; restore the lists"
-                )
-            seen[identity] = name
+class Permutations(NamedTuple):
+    """The official trials."""
+
+    path: Path  # of their file
+    orders: Mapping[tuple[int, int], np.ndarray]  # (camera, identity) -> [10, n] int64: ten permutations of 1..n
 
 
-def read_permutations(path: Path) -> Mapping[tuple[int, int], np.ndarray]:
-    """The official trials: (camera, identity) -> [10, n] int64, 1-based image numbers in random order."""
-    if not path.is_file():
+def read_permutations(path: Path) -> Permutations:
+    """The file of the official trials. UserError where it is missing, or is not what it should be."""
+    if not path.exists():
         raise UserError(
             f"{path} is missing: it is not in the data set's archive; its authors publish it in their evaluation "
             "repository (wuancong/SYSU-MM01) under evaluation/data_split/; copy it to exp/"
         )
     cells = load_variable(path, "rand_perm_cam")
     try:
-        return {
-            (camera + 1, identity + 1): np.asarray(numbers, dtype=np.int64)
+        found = {
+            (camera + 1, identity + 1): numbers
             for camera in range(len(cells))
             for identity, (numbers,) in enumerate(cells[camera, 0])
             if numbers.size
         }
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not the official permutation file ({reason(error)})") from None
+    return Permutations(path, {key: order_of(numbers, f"{path}: camera {key[0]}, identity {key[1]}") for key, numbers in found.items()})  # fmt: skip
+
+
+def order_of(numbers: np.ndarray, where: str) -> np.ndarray:
+    """[10, n] int64. UserError unless each row is a permutation of 1..n, as every trial draws from all images."""
+    numbers = np.asarray(numbers)
+    if numbers.ndim == 2 and len(numbers) == NUM_TRIALS and numbers.dtype.kind in "iuf":
+        if (np.sort(numbers, axis=1) == np.arange(1, numbers.shape[1] + 1)).all():
+            return numbers.astype(np.int64)
+    raise UserError(f"{where}: not {NUM_TRIALS} rows of which each is a permutation of 1..n; {RESTORE}")
+
+
+def unseen(folder: Path, learned: Sequence[int], tested: Sequence[int]) -> list[str]:
+    """One line that says which identities of the lists no camera saw; none where there is none."""
+    present = {name for camera in CAMERAS for name in folders(folder, camera)}
+    absent = [identity for identity in (*learned, *tested) if f"{identity:04d}" not in present]
+    if not absent:
+        return []
+    return [f"{folder}: no images of {len(absent)} identities that exp/ lists, the first of them {absent[0]:04d}"]
+
+
+def folders(folder: Path, camera: int) -> set[str]:
+    """Names of the identities' folders of one camera."""
+    own = folder / f"cam{camera}"
+    return set(os.listdir(own)) if own.is_dir() else set()
 
 
 def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
     """Every picture of the given identities (identity -> pid), all cameras, sorted by path."""
     records = []
-    for camera in range(1, 7):
+    for camera in CAMERAS:
         modality = Modality.INFRARED if camera in INFRARED_CAMERAS else Modality.VISIBLE
+        present = folders(folder, camera)
         for identity, pid in labels.items():
-            pictures = list_pictures(folder / f"cam{camera}" / f"{identity:04d}")
-            # A picture's name is its number in rand_perm_cam.mat; other files are none of the data set's.
+            name = f"{identity:04d}"
+            pictures = list_pictures(folder / f"cam{camera}" / name) if name in present else []
+            # An image's name is its number in rand_perm_cam.mat; other files are none of the data set's.
             records += [Record(str(path), pid, camera, modality) for path in pictures if path.stem.isdecimal()]
     return sorted(records)
 
 
-def evaluation_split(
-    folder: Path, name: str, identities: Sequence[int], permutations: Mapping[tuple[int, int], np.ndarray]
-) -> Split:
+def evaluation_split(folder: Path, name: str, identities: Sequence[int], permutations: Permutations) -> Split:
     """Pictures and the four settings (all, indoor; 1 and 10 shots) of some identities; ten trials each."""
     records = records_of(folder, {identity: identity for identity in identities})
     visible = [record for record in records if record.modality == Modality.VISIBLE]
     infrared = [record for record in records if record.modality == Modality.INFRARED]
     for modality, part in (("visible", visible), ("infrared", infrared)):
         require_records(
-            part, f"{folder}: no {modality} pictures of the {len(identities)} identities to evaluate ({name})"
+            part, f"{folder}: no {modality} images of the {len(identities)} identities to evaluate ({name})"
         )
     settings = protocol_settings(name, visible, len(infrared), permutations)
+    for setting in settings:
+        if not all(len(trial.gallery) for trial in setting.trials):
+            raise UserError(
+                f"{folder}: a gallery of {setting.protocol} has no image; {permutations.path} names none that is there"
+            )
     return Split(visible, infrared, settings, quick=(f"{name}/all/1-shot",))
 
 
 def protocol_settings(
-    name: str, visible: Sequence[Record], num_queries: int, permutations: Mapping[tuple[int, int], np.ndarray]
+    name: str, visible: Sequence[Record], num_queries: int, permutations: Permutations
 ) -> list[Setting]:
     """All and indoor search, 1 and 10 shots: every infrared picture against galleries drawn from the visible ones."""
     return [
@@ -171,7 +214,7 @@ def trials(
     num_queries: int,
     cameras: Iterable[int],
     shots: int,
-    permutations: Mapping[tuple[int, int], np.ndarray],
+    permutations: Permutations,
 ) -> list[Trial]:
     """The ten official galleries: the first `shots` numbers of a trial's row, of each identity and camera."""
     row_of = defaultdict(dict)
@@ -180,9 +223,9 @@ def trials(
             row_of[record.camera, record.pid][int(Path(record.path).stem)] = row
     galleries = [[] for _ in range(NUM_TRIALS)]
     for key, rows in row_of.items():
-        if key not in permutations:
-            raise UserError(f"exp/rand_perm_cam.mat has no entry for camera {key[0]}, identity {key[1]}: wrong file?")
-        for gallery, numbers in zip(galleries, permutations[key]):
+        if key not in permutations.orders:
+            raise UserError(f"{permutations.path} has no entry for camera {key[0]}, identity {key[1]}: wrong file?")
+        for gallery, numbers in zip(galleries, permutations.orders[key]):
             gallery += [rows[number] for number in numbers[:shots].tolist() if number in rows]
     query = np.arange(num_queries)
     return [Trial(query, np.array(sorted(gallery), dtype=np.int64)) for gallery in galleries]

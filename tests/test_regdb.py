@@ -1,5 +1,6 @@
 """RegDB: ten splits, two directions, folder numbers as identities, and what damaged lists say."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -160,10 +161,10 @@ def test_a_label_that_contradicts_its_folder_is_reported_and_the_folder_counts(e
 
 
 def test_labels_follow_the_numbers_not_the_order_of_the_list(editable):
-    for part in ("train", "test"):
+    for part, more in (("train", 0), ("test", 100)):
         for kind, folder in (("visible", "Visible"), ("thermal", "Thermal")):
             (editable / "idx" / f"{part}_{kind}_1.txt").write_text(
-                f"{folder}/8/a.bmp 1\n{folder}/1/a.bmp 0\n{folder}/16/a.bmp 2\n"
+                f"{folder}/{8 + more}/a.bmp 1\n{folder}/{1 + more}/a.bmp 0\n{folder}/{16 + more}/a.bmp 2\n"
             )
     benchmark = regdb.load(str(editable))
     assert not any("contradict" in line for line in benchmark.warnings)
@@ -176,7 +177,7 @@ def test_folders_with_leading_zeros_and_backslashes(editable):
         path.write_text(path.read_text().replace("/", "\\") + "\n\n")
     before = regdb.load(str(editable)).train
     assert [record.path for record in before] == [p for k in ("thermal", "visible") for p in listed_unix(editable, k)]
-    assert regdb.identity_of("Visible/007/x.bmp") == 7
+    assert regdb.read_line("Visible/007/x.bmp 3", "here", Modality.VISIBLE)[:3] == ("Visible/007/x.bmp", 7, 3)
 
 
 def listed_unix(root: Path, kind: str) -> list[str]:
@@ -194,29 +195,77 @@ def test_a_missing_list_is_named(editable, name):
     assert regdb.load(str(editable), trial=1).num_ids == 6
 
 
-@pytest.mark.parametrize("content", [b"Visible/1/x.bmp\n", b"Visible/1/x.bmp one\n", b"\xff\xfe\x00V 1\n"])
+@pytest.mark.parametrize(
+    "content", [b"Visible/1/x.bmp\n", b"Visible/1/x.bmp one\n", b"\xff\xfe\x00V 1\n", b"Visible/1/x.bmp " + b"9" * 5000]
+)
 def test_a_damaged_list_is_named(editable, content):
     (editable / "idx" / "test_visible_1.txt").write_bytes(content)
     message = refusal(editable)
     assert str(editable / "idx" / "test_visible_1.txt") in message and "relative/path.bmp label" in message
 
 
-def test_a_picture_outside_a_numbered_folder(editable):
-    (editable / "idx" / "test_visible_1.txt").write_text("Visible/anna/x.bmp 0\n")
-    assert "Visible/anna/x.bmp" in refusal(editable)
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Visible/anna/x.bmp 0", "'Visible/anna/x.bmp' is not in a folder named by its identity's number"),
+        ("Visible/-3/x.bmp 0", "'Visible/-3/x.bmp' is not in a folder named by"),
+        ("Visible/1.5/x.bmp 0", "'Visible/1.5/x.bmp' is not in a folder named by"),
+        (f"Visible/{'9' * 5000}/x.bmp 0", "is not in a folder named by"),
+        ("x.bmp 0", "'x.bmp' is not in a folder named by"),
+        ("../1/x.bmp 0", "'../1/x.bmp' leaves data_root"),
+        ("Visible\\..\\..\\1\\x.bmp 0", "leaves data_root"),
+        ("/data/Visible/1/x.bmp 0", "'/data/Visible/1/x.bmp' leaves data_root"),
+        ("Visible/1/x\0.bmp 0", "leaves data_root"),
+    ],
+)
+def test_a_wrong_line_is_named(editable, line, said):
+    path = editable / "idx" / "test_visible_1.txt"
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    number = len(path.read_text().splitlines())
+    message = refusal(editable)
+    assert message.startswith(f"{path}, line {number}: ") and said in message and "\n" not in message
+
+
+def test_an_identity_that_is_trained_and_tested_is_refused(editable):
+    for kind in ("visible", "thermal"):
+        own = (editable / "idx" / f"train_{kind}_1.txt").read_text()
+        (editable / "idx" / f"test_{kind}_1.txt").write_text(own)
+    first = min(int(line.split("/")[1]) for line in own.splitlines())
+    assert refusal(editable) == (
+        f"{editable / 'idx'}, split 1: identity {first} is in train and again in test; restore the lists"
+    )
+
+
+@pytest.mark.parametrize("other", ["visible", "thermal"])
+def test_an_image_that_is_listed_twice_is_refused(editable, other):
+    first = (editable / "idx" / "train_visible_1.txt").read_text().splitlines()[0]
+    path = editable / "idx" / f"train_{other}_1.txt"
+    path.write_text(f"{path.read_text()}./{first}\n")
+    message = refusal(editable)
+    number = len(path.read_text().splitlines())
+    assert message.startswith(f"{path}, line {number}: './{first.split()[0]}' was listed before, in ")
+    assert message.endswith(f"{editable / 'idx' / 'train_visible_1.txt'}, line 1; restore the lists")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_a_list_that_is_no_file_is_not_read(editable, make):
+    path = editable / "idx" / "test_thermal_1.txt"
+    path.unlink()
+    make(path)
+    assert refusal(editable).startswith(f"{path}: cannot be read (a ")
 
 
 def test_empty_training_lists(editable):
     for kind in ("visible", "thermal"):
         (editable / "idx" / f"train_{kind}_1.txt").write_text("")
-    assert "train_visible_1.txt: lists no pictures" in refusal(editable)
+    assert "train_visible_1.txt: lists no images" in refusal(editable)
 
 
 @pytest.mark.parametrize("kinds", [["visible"], ["thermal"], ["visible", "thermal"]])
 def test_empty_test_lists(editable, kinds):
     for kind in kinds:
         (editable / "idx" / f"test_{kind}_1.txt").write_text("")
-    assert f"test_{kinds[0]}_1.txt: lists no pictures" in refusal(editable)
+    assert f"test_{kinds[0]}_1.txt: lists no images" in refusal(editable)
 
 
 def test_a_missing_root_and_a_folder_that_is_something_else(tmp_path):

@@ -1,11 +1,13 @@
 """SYSU-MM01: what is read from the folder, the official galleries, and what a damaged folder says."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 
 from configs import load_config
 from data import build_benchmark, describe, sysu
@@ -133,7 +135,9 @@ def test_a_query_skips_its_own_place_and_cameras_2_and_3_are_one():
 
 def test_trials_by_hand():
     visible = [Record(f"cam{c}/0007/{n:04d}.jpg", 7, c, Modality.VISIBLE) for c in (1, 4) for n in (1, 2, 3)]
-    order = {(1, 7): np.array([[2, 1, 3]] * 9 + [[3, 2, 1]]), (4, 7): np.array([[1, 3, 2]] * 10)}
+    order = sysu.Permutations(
+        Path("x.mat"), {(1, 7): np.array([[2, 1, 3]] * 9 + [[3, 2, 1]]), (4, 7): np.array([[1, 3, 2]] * 10)}
+    )
     first, *_, last = sysu.trials(visible, 2, (1, 2, 4, 5), 1, order)
     assert first.gallery.tolist() == [1, 3]  # number 2 of camera 1, number 1 of camera 4
     assert last.gallery.tolist() == [2, 3]
@@ -190,12 +194,12 @@ def test_missing_permutations_say_where_they_are_published(editable):
 def test_no_pictures(editable):
     for camera in editable.glob("cam*"):
         camera.unlink()
-    assert "no training pictures" in refusal(editable)
+    assert "no training images" in refusal(editable)
 
 
 def test_no_test_pictures(editable):
     (editable / "exp" / "test_id.txt").write_text("13,14\n")
-    assert "no visible pictures of the 2 identities to evaluate (sysu)" in refusal(editable)
+    assert "no visible images of the 2 identities to evaluate (sysu)" in refusal(editable)
 
 
 def test_nothing_to_hold_out(editable):
@@ -233,10 +237,77 @@ def test_a_damaged_permutation_file_is_named(editable, damage):
     assert str(editable / "exp" / "rand_perm_cam.mat") in refusal(editable)
 
 
-@pytest.mark.parametrize("content", [b"1,two,3\n", b"\xff\xfe1,2", b"1.5,2"])
+@pytest.mark.parametrize(
+    "content", [b"1,two,3\n", b"\xff\xfe1,2", b"1.5,2", b"-1,2", b"0,2", b"1e3", b"10000", b"9" * 5000]
+)
 def test_a_damaged_id_text_is_named(editable, content):
     (editable / "exp" / "test_id.txt").write_bytes(content)
     assert str(editable / "exp" / "test_id.txt") in refusal(editable)
+
+
+@pytest.mark.parametrize("value", [1.7, -3.0, 0.0, np.inf, np.nan, 1 + 1j])
+def test_a_number_that_is_no_identity_is_refused(editable, value):
+    (editable / "exp" / "train_id.txt").unlink()
+    (editable / "exp" / "train_id.mat").write_bytes(mat_bytes(id=np.array([2, value])))
+    message = refusal(editable)
+    assert message.startswith(f"{editable / 'exp' / 'train_id.mat'}: ") and "is no identity, a whole number" in message
+
+
+@pytest.mark.parametrize("name", ["train_id", "test_id"])
+def test_an_empty_list_is_refused(editable, name):
+    (editable / "exp" / f"{name}.txt").write_text("\n")
+    assert refusal(editable).startswith(f"{editable / 'exp' / name}: lists no identities")
+
+
+def test_identities_without_images_are_a_warning(editable):
+    with open(editable / "exp" / "train_id.txt", "a") as lists:
+        lists.write(",4444,4445")
+    line = sysu.load(str(editable)).warnings[-1]
+    assert line == f"{editable}: no images of 2 identities that exp/ lists, the first of them 4444"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+@pytest.mark.parametrize("name", ["train_id.txt", "rand_perm_cam.mat"])
+def test_what_is_no_file_is_not_read(editable, name, make):
+    path = editable / "exp" / name
+    path.unlink()
+    make(path)
+    assert refusal(editable).startswith(f"{path}: cannot be read (a ")
+
+
+def permutations_with(editable: Path, numbers) -> Path:
+    """The official file with one cell changed, that of camera 1 and identity 1."""
+    path = editable / "exp" / "rand_perm_cam.mat"
+    cells = loadmat(path)["rand_perm_cam"]
+    cells[0, 0][0, 0] = numbers
+    path.write_bytes(mat_bytes(rand_perm_cam=cells))
+    return path
+
+
+@pytest.mark.parametrize("numbers", [
+    np.array([[2, 1]]), np.array([[1, 2]] * 9), np.array([[0, 1]] * 10), np.array([[1, 1]] * 10), np.array([[1, 3]] * 10),
+    np.array([[1, 2]] * 10).T, np.array([[1, np.nan]] * 10), np.array([[-1, 2]] * 10), np.array([[1, 2]] * 9 + [[2, 3]]),
+    np.array([["1", "2"]] * 10),
+], ids=str)  # fmt: skip
+def test_numbers_that_are_no_ten_permutations_are_refused(editable, numbers):
+    path = permutations_with(editable, numbers)
+    message = refusal(editable)
+    assert message.startswith(f"{path}: camera 1, identity 1: not 10 rows of which each is a permutation of 1..n")
+
+
+def test_permutations_in_floating_point_are_permutations(editable):
+    before = sysu.load(str(editable)).test.settings
+    cells = loadmat(editable / "exp" / "rand_perm_cam.mat")["rand_perm_cam"]
+    permutations_with(editable, cells[0, 0][0, 0].astype(float))
+    for one, other in zip(before, sysu.load(str(editable)).test.settings, strict=True):
+        assert all(np.array_equal(a.gallery, b.gallery) for a, b in zip(one.trials, other.trials, strict=True))
+
+
+def test_an_empty_gallery_is_refused(editable):
+    for camera in (1, 2):
+        (editable / f"cam{camera}").unlink()
+    message = refusal(editable)
+    assert message.startswith(f"{editable}: a gallery of sysu/indoor/1-shot has no image; {editable / 'exp'}")
 
 
 def test_a_permutation_file_of_other_identities(editable):
