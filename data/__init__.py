@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from data import regdb, sysu
@@ -21,7 +21,9 @@ from data.listing import fingerprint
 from data.pixels import HeldPixels, open_pixels
 from data.prefetch import Prefetcher, own_run
 from data.samplers import BY_PICTURES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
+from data.workers import PatientLoader, asked_workers, workers_with_room
 from utils.errors import UserError, pick
+from utils.files import expanded
 from utils.logging import logger
 from utils.processes import me
 from utils.types import Batch, Benchmark, Modality, Record, Split, Views
@@ -31,7 +33,7 @@ DATASETS = {"sysu": sysu, "regdb": regdb}
 
 def data_root(cfg: CfgNode) -> str:
     """The folder of the configured data set."""
-    return str(Path(cfg.data_root or pick(DATASETS, cfg.dataset, "dataset").DEFAULT_ROOT).expanduser())
+    return str(expanded(cfg.data_root or pick(DATASETS, cfg.dataset, "dataset").DEFAULT_ROOT))
 
 
 def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
@@ -104,7 +106,7 @@ def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
 def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPixels, str | None]:
     """The cache file of one of the `parts`, and why it was written now, None where it was there (data.cache.cached)."""
     path, pictures = build_cache_path(cfg, benchmark, part), build_pictures(cfg, benchmark, part)
-    return cached(path, pictures, _workers(cfg.num_workers))
+    return cached(path, pictures, asked_workers(cfg.num_workers))
 
 
 def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
@@ -113,10 +115,14 @@ def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
 
 
 def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
-    """Its name, such as regdb-3-test-visible-384x192.pixels, tells data set, split, part and size."""
+    """Its name, such as regdb-3-test-visible-384x192-1f0c5a3e.pixels, tells data set, split, part and size.
+
+    The last word stands for the folder of the data set: two copies of one, or two sizes of a synthetic one, share nothing.
+    """
     trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
     height, width = cfg.image_size
-    return Path(cfg.cache_dir).expanduser() / f"{benchmark.name}{trial}-{part}-{height}x{width}.pixels"
+    root = hashlib.sha256(os.path.abspath(data_root(cfg)).encode(errors="surrogateescape")).hexdigest()[:8]
+    return expanded(cfg.cache_dir) / f"{benchmark.name}{trial}-{part}-{height}x{width}-{root}.pixels"
 
 
 def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> EpochBatchSampler:
@@ -191,14 +197,15 @@ def _loader(
     cfg: CfgNode, benchmark: Benchmark, part: str, device: torch.device, training: bool = False, **batching
 ) -> Prefetcher:
     pictures, path = build_pictures(cfg, benchmark, part), build_cache_path(cfg, benchmark, part)
-    workers = _workers(cfg.num_workers)
-    pixels = open_pixels(pictures, cfg.cache, path, device, workers)
+    asked = asked_workers(cfg.num_workers)
+    pixels = open_pixels(pictures, cfg.cache, path, device, asked)
     # Pixels that are on the GPU already are picked there by this process: no worker, no copy.
     there = isinstance(pixels, HeldPixels) and pixels.tensor.is_cuda
-    workers = 0 if there else workers
+    images = batching.get("batch_size") or max(cfg.batch_size, cfg.p_size * cfg.k_size) // me().world
+    workers = 0 if there else workers_with_room(asked, images * pictures.image_bytes)
     # Training batches are shared out in the data set, which knows the identities; test pictures by their sampler.
     share = (me().rank, me().world) if training else ()
-    loader = DataLoader(
+    loader = PatientLoader(
         PictureDataset(parts(benchmark)[part], pixels, *share),
         num_workers=workers,
         collate_fn=as_it_is,
@@ -209,8 +216,3 @@ def _loader(
         **batching,
     )
     return Prefetcher(loader, device)
-
-
-def _workers(given: int | None) -> int:
-    cores = max(1, (os.cpu_count() or 1) // me().local_world)
-    return min(cores, 8) if given is None else given

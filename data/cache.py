@@ -1,155 +1,133 @@
-"""Decoded pictures on disk: each is decoded and resized once, not once per epoch (docs/data.md).
+"""Decoded images on disk: each is decoded and resized once, not once per epoch (docs/data.md).
 
-A cache file holds the pixels of a list of pictures in one size: a header of HEADER bytes (JSON, padded with spaces), then
-uint8 [N, 3, H, W]. It is written under a temporary name and renamed: a file under its own name was finished.
+Processes that want the same file at the same time take turns: the first decodes, the others wait, and map what it wrote.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-import PIL
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.images import Pictures, Pixels
+from data.pixel_file import MappedPixels, Unfit, header_of, size_of, write_pixels
+from data.workers import PatientLoader, workers_with_room
 from utils.errors import UserError, reason
+from utils.files import PARTIAL, replacing, sweep
+from utils.locks import lock
 from utils.logging import logger
 from utils.processes import hide_bar
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-HEADER = 4096
-CHUNK = 32  # pictures that are decoded and written at a time
-# What a header says, and what it means when it says something else than expected.
-UNFIT = {
-    "format": "not a cache of pictures, or of another version",
-    "decoder": "decoded by another version of Pillow",
-    "shape": "holds another number of pictures",
-    "fingerprint": "made from other pictures, or they changed since",
-}
-
-
-class Unfit(UserError):
-    """A file cannot serve as the cache of the pictures it is opened for."""
+CHUNK = 32  # images that are decoded and written at a time
+POLL = 0.2  # seconds between looks at another process's lock
 
 
 class NoCache(UserError):
-    """A cache cannot be written; the pictures can still be decoded as they are needed."""
+    """A cache cannot be written; the images can still be decoded as they are needed."""
 
 
-class MappedPixels:
-    """The pixels of a cache file, mapped into memory. Raises Unfit where the file is not what the header says.
+def cached(path: Path, pictures: Pictures, workers: int, check: bool = True) -> tuple[MappedPixels, str | None]:
+    """The images' pixels from a cache file, decoded into it first where it cannot serve.
 
-    header: what `header_of` gives for the pictures as they are.
-    """
-
-    def __init__(self, path: Path, header: dict[str, Any]):
-        self.path, self.header = path, header
-        try:
-            with path.open("rb") as file:
-                # Looked at and mapped through one handle: another process may replace the file at any time.
-                fault = _fault(file, header)
-                if fault:
-                    raise Unfit(f"{path}: {fault}")
-                self.mapped = np.asarray(np.memmap(file, np.uint8, "r", HEADER, tuple(header["shape"])))
-        except FileNotFoundError:
-            raise Unfit(f"{path}: not there yet") from None
-        except OSError as error:
-            raise Unfit(f"{path}: cannot be read ({reason(error)})") from None
-
-    def __len__(self) -> int:
-        return len(self.mapped)
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self.mapped.take(rows.numpy(), axis=0))
-
-    def __reduce__(self):
-        # A worker that is spawned maps the file itself; what it is sent stays small.
-        return MappedPixels, (self.path, self.header)
-
-
-def cached(path: Path, pictures: Pictures, workers: int) -> tuple[MappedPixels, str | None]:
-    """The pictures' pixels from a cache file, decoded into it first where it cannot serve.
-
-    Returns with them why the file was written, None where it was there. Raises NoCache where it cannot be written, and
-    UserError for a picture that is missing or cannot be read; no unfinished file is left then.
+    Returns with them why the file was written, None where it was there. check: read all of it and compare its checksum.
+    Raises NoCache where it cannot be written, and UserError for an image that is missing or cannot be read; no
+    unfinished file is left then.
     """
     header = header_of(pictures)
     try:
-        return MappedPixels(path, header), None
+        found = MappedPixels(path, header, check), None
+        sweep(path.parent, path.name)
+        return found
     except Unfit as error:
         fault = str(error)
-    make_room(path, header)
-    logger.info(f"{fault}; decoding {len(pictures)} pictures, {size_of(header) / 2**30:.2f} GB")
-    write_cache(path, header, read_all(pictures, workers, "decoding"))
+    make_folder(path)
+    with turn(path):
+        with suppress(Unfit):  # another process wrote it meanwhile
+            return MappedPixels(path, header, check), None
+        require_room(path, header)
+        logger.info(f"{fault}; decoding {len(pictures)} images, {size_of(header) / 2**30:.2f} GB")
+        write_cache(path, header, read_all(pictures, workers, "decoding"))
     return MappedPixels(path, header), fault
 
 
-def header_of(pictures: Pictures) -> dict[str, Any]:
-    """What the cache of these pictures, as they are now, begins with. UserError for a picture that is not there."""
-    return {
-        "format": "decoded pictures 1",
-        "decoder": f"Pillow {PIL.__version__}",  # another one may round differently
-        "shape": [len(pictures), 3, *pictures.size],
-        "fingerprint": fingerprint(pictures.paths),
-    }
-
-
-def fingerprint(paths: Sequence[str]) -> str:
-    """SHA-256, in hex, of the pictures' names, sizes and times of change. UserError for one that is not there."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); the data set is not complete") from None
-        digest.update(f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def size_of(header: dict[str, Any]) -> int:
-    """Bytes of the whole file."""
-    return HEADER + int(np.prod(header["shape"], dtype=np.int64))
-
-
-def make_room(path: Path, header: dict[str, Any]) -> None:
-    """Make the folder, and remove what killed processes left of this file. NoCache where the file cannot be there."""
-    needed = size_of(header)
+def make_folder(path: Path) -> None:
+    """NoCache where the file cannot be there."""
+    if path.exists() and not path.is_file():
+        raise NoCache(f"{path}: could not be written (a folder, a pipe or a device is there)")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path)
-        free = shutil.disk_usage(path.parent).free
     except OSError as error:
         raise NoCache(f"{path.parent}: cannot be the folder of a cache ({error.strerror})") from None
     if not os.access(path.parent, os.W_OK):
         raise NoCache(f"{path.parent}: not writable, so it cannot be the folder of a cache")
+
+
+def require_room(path: Path, header: dict[str, Any]) -> None:
+    """NoCache where the disk has too little; what killed processes left of this file is removed before."""
+    sweep(path.parent, path.name)
+    needed, free = size_of(header), shutil.disk_usage(path.parent).free
     if needed > free:
         raise NoCache(f"{path}: {needed / 2**30:.2f} GB are needed, {free / 2**30:.2f} GB are free")
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """The block in one process at a time; another waits until it ends, and says so. Where there are no locks, at once.
+
+    The lock is a file beside `path`, removed at the end. Of a killed process it is left, unlocked, for `sweep`.
+    """
+    place = path.with_name(f".{path.name}.turn{PARTIAL}")
+    try:
+        file = _locked(place, path)
+    except OSError as error:
+        raise NoCache(f"{place}: could not be written ({reason(error)})") from None
+    with file:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                place.unlink()
+
+
+def _locked(place: Path, path: Path) -> BinaryIO:
+    """The file `place`, open and locked by this process as far as there are locks."""
+    waiting = False
+    while True:
+        file = place.open("wb")
+        file.write(b"locked while a process decodes\n")
+        file.flush()
+        if lock(file) is False:
+            file.close()
+            if not waiting:
+                logger.info(f"{path}: another process decodes these images; waiting for it")
+            waiting = True
+            time.sleep(POLL)
+        elif _same(file, place):
+            return file
+        else:  # its owner removed it after this process had opened it
+            file.close()
+
+
+def _same(file: BinaryIO, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), place.stat())
+    except OSError:
+        return False
 
 
 def write_cache(path: Path, header: dict[str, Any], batches: Iterable[Tensor]) -> None:
     """Replace the file by a header and pixels that come in batches [B, 3, H, W] uint8. The old one stays until then."""
     try:
-        with _partial(path) as file:
-            file.write(json.dumps(header).encode().ljust(HEADER))
-            for images in batches:
-                file.write(images.contiguous().numpy().data)
+        with replacing(path, patient=False) as file:
+            write_pixels(file, header, batches)
     except OSError as error:
         raise NoCache(f"{path}: could not be written ({reason(error)})") from None
 
@@ -157,63 +135,14 @@ def write_cache(path: Path, header: dict[str, Any], batches: Iterable[Tensor]) -
 def read_all(pixels: Pixels, workers: int, doing: str) -> Iterator[Tensor]:
     """All pixels in order, [B, 3, H, W] at a time, read by `workers` processes; a progress bar on a terminal."""
     rows = torch.arange(len(pixels)).split(CHUNK)
-    loader = DataLoader(
+    loader = PatientLoader(
         pixels,
         batch_size=None,
         sampler=rows,
-        num_workers=min(workers, len(rows)),
+        num_workers=workers_with_room(min(workers, len(rows)), CHUNK * pixels.image_bytes),
         generator=torch.Generator().manual_seed(0),  # the global random state stays as it is
     )
-    with tqdm(total=len(pixels), desc=doing, unit=" pictures", leave=False, disable=hide_bar()) as bar:
+    with tqdm(total=len(pixels), desc=doing, unit=" images", leave=False, disable=hide_bar()) as bar:
         for images in loader:
             yield images
             bar.update(len(images))
-
-
-def sweep(path: Path) -> None:
-    """Remove unfinished files whose writers are gone."""
-    for left in path.parent.glob(f".{escape(path.name)}.*.partial"):
-        with suppress(OSError), left.open("r+b") as file:
-            # One without content may belong to a process that has not taken its lock yet.
-            if os.fstat(file.fileno()).st_size and _lock(file):
-                left.unlink()
-
-
-@contextmanager
-def _partial(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place at the end, or is removed whatever goes wrong."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    with os.fdopen(handle, "wb") as file:
-        try:
-            _lock(file)
-            yield file
-            file.flush()
-            os.fsync(handle)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Take the lock that a file's writer holds as long as it lives; False where that fails or there are no locks."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError:
-        return False
-
-
-def _fault(file: BinaryIO, header: dict[str, Any]) -> str | None:
-    try:
-        found = dict(json.loads(file.read(HEADER)))
-    except (ValueError, TypeError, RecursionError):
-        return "not a cache of pictures, or damaged"
-    for entry, meaning in UNFIT.items():
-        if found.get(entry) != header[entry]:
-            return meaning
-    size, expected = os.fstat(file.fileno()).st_size, size_of(header)
-    return None if size == expected else f"has {size} bytes instead of {expected}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,27 +14,50 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.shares import split_by_identity
-from utils.errors import UserError
+from utils.errors import UserError, reason
+from utils.files import require_regular
 from utils.types import Batch, Record
+
+PIXEL_LIMIT = 50_000_000  # of an image; those of a surveillance camera have a hundredth of that
+BYTE_LIMIT = 256 * 2**20
 
 
 def load_image(path: str, size: tuple[int, int]) -> Tensor:
-    """Decode a picture as RGB and resize it (bilinear, anti-aliased) to (height, width): [3, H, W] uint8.
+    """Decode an image as RGB and resize it (bilinear, anti-aliased) to (height, width): [3, H, W] uint8.
 
-    One-channel pictures get three equal channels. Raises UserError naming a picture that cannot be read.
+    One-channel images get three equal channels. Raises UserError naming an image that cannot be read.
     """
+    require_regular(Path(path), BYTE_LIMIT, hint="replace the file")
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             resized = image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable picture ({error}); replace the file") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: not a readable image ({reason(error)}); replace the file") from None
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
+def _opened(path: str) -> Image.Image:
+    """The image, its header read. ValueError where it claims so many pixels that decoding it would take seconds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # ours is one line, and comes sooner
+            image = Image.open(path)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"more than {PIXEL_LIMIT / 1e6:.0f} million pixels") from None
+    if image.width * image.height > PIXEL_LIMIT:
+        image.close()
+        raise ValueError(f"more than {PIXEL_LIMIT / 1e6:.0f} million pixels")
+    return image
+
+
 class Pixels(Protocol):
-    """Pictures of one size, by their rows in a list of records, wherever they are kept."""
+    """Images of one size, by their rows in a list of records, wherever they are kept."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def image_bytes(self) -> int:
+        """Of one image."""
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """[B] int64 on the CPU -> [B, 3, H, W] uint8, a copy."""
@@ -44,6 +69,10 @@ class Pictures:
     def __init__(self, paths: Sequence[str], size: tuple[int, int]):
         self.paths = list(paths)
         self.size = tuple(size)
+
+    @property
+    def image_bytes(self) -> int:
+        return 3 * self.size[0] * self.size[1]
 
     def __len__(self) -> int:
         return len(self.paths)

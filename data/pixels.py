@@ -11,11 +11,11 @@ from torch import Tensor
 
 from data.cache import NoCache, cached, read_all
 from data.images import Pictures, Pixels
+from data.workers import SHARED_MEMORY
 from utils.logging import logger
 from utils.memory import free_memory
 from utils.processes import machine_first, me
 
-SHARED_MEMORY = Path("/dev/shm")  # a file system of its own, small in many containers
 CPU = torch.device("cpu")
 
 
@@ -24,6 +24,10 @@ class HeldPixels:
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
+
+    @property
+    def image_bytes(self) -> int:
+        return self.tensor[0].nbytes
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -42,11 +46,11 @@ def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device,
     name = path.stem
     try:
         with machine_first():
-            pixels, _ = cached(path, pictures, workers)
+            pixels, _ = cached(path, pictures, workers, check=not me().local_rank)
     except NoCache as error:
-        logger.warning(f"cache: {error}; without one, pictures are decoded whenever they are needed")
+        logger.warning(f"cache: {error}; without one, images are decoded whenever they are needed")
         pixels = pictures
-    home = find_home(name, kind, len(pictures) * 3 * pictures.size[0] * pictures.size[1], device)
+    home = find_home(name, kind, len(pictures) * pictures.image_bytes, device)
     if home is None:
         return pixels
     # Pixels of a file are read by this process alone: copying them elsewhere is all there is to do.
@@ -77,8 +81,8 @@ def lack_of_memory(device: torch.device, needed: int) -> str | None:
         return f"{gigabytes(needed)} are more than half of the {gigabytes(free)} of free {kind} memory"
     if device.type == "cpu" and SHARED_MEMORY.is_dir():
         shared = shutil.disk_usage(SHARED_MEMORY).free
-        if needed > shared:
-            return f"{gigabytes(needed)} do not fit into {SHARED_MEMORY}, where {gigabytes(shared)} are free"
+        if needed > shared / 2:  # batches that leave a worker need room there, too
+            return f"{gigabytes(needed)} are more than half of the {gigabytes(shared)} that are free in {SHARED_MEMORY}"
     return None
 
 

@@ -40,7 +40,7 @@ class Prefetcher:
         """A loader of these rows of the same pictures, in this order; of several processes each gets a run of them."""
         kept = ("batch_size", "num_workers", "collate_fn", "pin_memory", "generator")
         settings = {name: getattr(self.loader, name) for name in kept}
-        return Prefetcher(DataLoader(self.loader.dataset, sampler=own_run(rows), **settings), self.device)
+        return Prefetcher(type(self.loader)(self.loader.dataset, sampler=own_run(rows), **settings), self.device)
 
     def __len__(self) -> int:
         return len(self.loader)

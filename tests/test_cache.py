@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -22,12 +23,14 @@ from PIL import Image
 
 import main
 from configs import load_config
-from data import build_cache_path, build_test_loader, build_train_loader, parts, pixels, regdb, sysu
+from data import build_cache_path, build_test_loader, build_train_loader, parts, pixel_file, pixels, regdb, sysu
 from data import cache as cache_module
-from data.cache import HEADER, MappedPixels, NoCache, Unfit, cached, header_of, sweep
+from data.cache import NoCache, cached
 from data.images import Pictures, load_image
+from data.pixel_file import HEADER, MappedPixels, Unfit, header_of
 from data.pixels import HeldPixels, find_home, open_pixels
 from tests.conftest import TINY, only_run
+from utils import locks
 from utils.errors import UserError
 from utils.memory import free_memory
 from utils.runs import LAST, LOG, RESULTS
@@ -160,7 +163,19 @@ def fewer(path: Path, pictures: Pictures) -> None:
     pictures.paths.pop()
 
 
-OTHERS = "made from other pictures, or they changed since"
+def flipped(path: Path, pictures: Pictures) -> None:
+    """One bit of the last pixel."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def blackened(path: Path, pictures: Pictures) -> None:
+    path.write_bytes(path.read_bytes()[:HEADER] + bytes(path.stat().st_size - HEADER))
+
+
+DAMAGED = "damaged: its pixels do not have the checksum that they were written with"
+OTHERS = "made from other images, or they changed since"
 
 
 @pytest.mark.parametrize(
@@ -168,14 +183,18 @@ OTHERS = "made from other pictures, or they changed since"
     [
         (cut, "has 23967 bytes instead of 23968"),
         (lengthen, "has 23969 bytes instead of 23968"),
-        (empty, "not a cache of pictures, or damaged"),
-        (foreign, "not a cache of pictures, or damaged"),
-        (deep, "not a cache of pictures, or damaged"),
-        (a_list, "not a cache of pictures, or damaged"),
-        (header_changed(format="decoded pictures 0"), "not a cache of pictures, or of another version"),
+        (empty, "not a cache of images, or damaged"),
+        (foreign, "not a cache of images, or damaged"),
+        (deep, "not a cache of images, or damaged"),
+        (a_list, "not a cache of images, or damaged"),
+        (header_changed(format="decoded images 0"), "not a cache of images, or of another version"),
         (header_changed(decoder="Pillow 1.0"), "decoded by another version of Pillow"),
-        (header_changed(shape=[COUNT, 3, 8, 12]), "holds another number of pictures"),
-        (fewer, "holds another number of pictures"),
+        (header_changed(shape=[COUNT, 3, 8, 12]), "holds another number of images"),
+        (fewer, "holds another number of images"),
+        (flipped, DAMAGED),
+        (blackened, DAMAGED),
+        (header_changed(checksum=7), DAMAGED),
+        (header_changed(checksum=None), DAMAGED),
         (touched, OTHERS),
         (replaced, OTHERS),
         (swapped, OTHERS),
@@ -189,9 +208,33 @@ def test_one_line_says_why_it_is_rebuilt(pictures, path, caplog, change, said):
         stored, fault = cached(path, pictures, 0)
     assert fault == f"{path}: {said}"
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{path}: {said}; decoding {len(pictures)} pictures")
+    assert record.getMessage().startswith(f"{path}: {said}; decoding {len(pictures)} images")
     assert torch.equal(everything(stored), decoded(pictures)) and held(path) == [path.name]
     assert cached(path, pictures, 0)[1] is None
+
+
+def test_the_checksum_does_not_depend_on_how_the_bytes_come(tmp_path, monkeypatch):
+    """Written batch by batch, read block by block; only whole and equal content has the same one."""
+    monkeypatch.setattr(pixel_file, "BLOCK", 1000)
+    content = np.random.default_rng(0).integers(0, 256, 7300, np.uint8).tobytes()
+    path = tmp_path / "file"
+    path.write_bytes(bytes(HEADER) + content)
+    with path.open("rb") as file:
+        read = pixel_file.checksum_of(file)
+    for step in (1, 999, 1000, 1001, 7300):
+        written = pixel_file.Checksum()
+        for start in range(0, len(content), step):
+            written.update(memoryview(content)[start : start + step])
+        assert written.value() == read
+    written.update(memoryview(b"x"))
+    assert written.value() != read
+
+
+def test_of_several_processes_one_reads_everything(pictures, path, monkeypatch):
+    cached(path, pictures, 0)
+    monkeypatch.setattr(pixel_file, "checksum_of", lambda _: pytest.fail("read again"))
+    assert len(cached(path, pictures, 0, check=False)[0]) == COUNT
+    assert len(pickle.loads(pickle.dumps(MappedPixels(path, header_of(pictures))))) == COUNT
 
 
 def test_another_data_set_of_the_same_names_is_another(pictures, path, tmp_path):
@@ -223,7 +266,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_left(pictures, pa
             pytest.fail("nothing raised")
         except UserError as error:
             assert not isinstance(error, NoCache)
-            assert str(error).startswith(f"{pictures.paths[40]}: not a readable picture") and "\n" not in str(error)
+            assert str(error).startswith(f"{pictures.paths[40]}: not a readable image") and "\n" not in str(error)
         assert held(path) == []
 
 
@@ -275,8 +318,10 @@ def test_a_folder_that_cannot_be_one(pictures, path, monkeypatch):
         cached(path, pictures, 0)
 
 
-def test_a_folder_in_the_place_of_the_file(pictures, path):
-    path.mkdir(parents=True)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_in_the_place_of_the_file(pictures, path, make):
+    path.parent.mkdir()
+    make(path)
     with pytest.raises(NoCache, match="could not be written"):
         cached(path, pictures, 0)
     assert held(path) == [path.name]
@@ -323,34 +368,77 @@ def test_what_a_killed_build_left_is_swept_and_a_living_one_is_spared(pictures, 
     assert held(path) == [path.name]
 
 
-def test_sweeping_leaves_the_files_of_other_caches(path):
-    path.parent.mkdir()
-    other = path.with_name(".other-train-12x8.pixels.abc.partial")
-    other.write_bytes(b"x")
-    own = path.with_name(f".{path.name}.abc.partial")
-    own.write_bytes(b"x")
-    sweep(path)
-    assert partials(path) == [other]
+def test_what_a_killed_build_left_is_swept_where_another_one_finished_the_file(pictures, path):
+    cached(path, pictures, 0)
+    left = path.with_name(f".{path.name}.abc.partial")
+    left.write_bytes(b"x")
+    assert cached(path, pictures, 0)[1] is None
+    assert held(path) == [path.name]
 
 
-def build(path: Path, pictures: Pictures, start) -> None:
+def build(path: Path, pictures: Pictures, start, results) -> None:
     torch.set_num_threads(1)
     start.wait()
-    stored, _ = cached(path, pictures, 0)
+    lines = []
+    cache_module.logger.info = lines.append
+    stored, fault = cached(path, pictures, 0)
     assert torch.equal(everything(stored), decoded(pictures))
+    results.put((fault, lines))
 
 
-def test_two_processes_that_build_at_the_same_time(pictures, path):
+def test_processes_that_start_together_decode_once(pictures, path):
     context = multiprocessing.get_context("spawn")
-    start = context.Barrier(2)
-    both = [context.Process(target=build, args=(path, pictures, start)) for _ in range(2)]
-    for process in both:
+    start, results = context.Barrier(3), context.Queue()
+    all_of_them = [context.Process(target=build, args=(path, pictures, start, results)) for _ in range(3)]
+    for process in all_of_them:
         process.start()
-    for process in both:
+    found = [results.get(timeout=60) for _ in all_of_them]
+    for process in all_of_them:
         process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
-    stored = MappedPixels(path, header_of(pictures))
+    assert [process.exitcode for process in all_of_them] == [0, 0, 0]
+    assert sorted(fault is None for fault, _ in found) == [False, True, True]
+    assert sum("decoding" in line for _, lines in found for line in lines) == 1
+    assert held(path) == [path.name]
+
+
+def hold(path: Path, held, release) -> None:
+    with cache_module.turn(path):
+        held.set()
+        release.wait(60)
+
+
+def test_who_comes_second_says_so_and_waits(pictures, path, caplog):
+    path.parent.mkdir()
+    context = multiprocessing.get_context("spawn")
+    begun, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(path, begun, release))
+    process.start()
+    assert begun.wait(60)
+    timer = threading.Timer(1, release.set)
+    timer.start()
+    with caplog.at_level(logging.INFO):
+        cached(path, pictures, 0)
+    assert release.is_set()
+    process.join(60)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == f"{path}: another process decodes these images; waiting for it" and "decoding" in second
+    assert held(path) == [path.name]
+
+
+def test_of_a_killed_process_the_lock_is_taken_over(pictures, path):
+    path.parent.mkdir()
+    left = path.with_name(f".{path.name}.turn.partial")
+    left.write_bytes(b"locked\n")
+    cached(path, pictures, 0)
+    assert held(path) == [path.name]
+
+
+def test_without_locks_each_decodes_for_itself(pictures, path, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(locks, "_said", set())
+    stored, _ = cached(path, pictures, 0)
     assert torch.equal(everything(stored), decoded(pictures)) and held(path) == [path.name]
+    assert said(caplog) == ["this system has no file locks: start no two processes on one run, one table or one cache"]
 
 
 def test_what_a_spawned_worker_is_sent_is_small(pictures, path):
@@ -413,7 +501,7 @@ def test_disk_without_a_place_on_the_disk(pictures, path, caplog):
     path.parent.write_text("a file")
     assert open_pixels(pictures, "disk", path, CPU, 0) is pictures
     (line,) = said(caplog)
-    assert "pictures are decoded whenever they are needed" in line
+    assert "images are decoded whenever they are needed" in line
 
 
 def test_gpu_on_a_cpu_is_main_memory(pictures, path, caplog):
@@ -449,8 +537,8 @@ def test_little_shared_memory(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(pixels, "SHARED_MEMORY", tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64))
-    assert find_home("x", "ram", 65, CPU) is None and find_home("x", "ram", 64, CPU) == CPU
-    assert f"do not fit into {tmp_path}" in said(caplog)[0]
+    assert find_home("x", "ram", 33, CPU) is None and find_home("x", "ram", 32, CPU) == CPU
+    assert f"are more than half of the 0.00 GB that are free in {tmp_path}" in said(caplog)[0]
 
 
 def test_free_memory_is_known_here():
@@ -468,17 +556,22 @@ def test_pixels_on_the_gpu(pictures, path):
 
 
 def test_names_of_the_files(regdb_root, sysu_root):
-    cfg = load_config(None, ["cache_dir", "somewhere", "image_size", "(64, 32)"])
+    cfg = load_config(None, ["cache_dir", "somewhere", "image_size", "(64, 32)", "data_root", "/data/set"])
     split = regdb.load(str(regdb_root), trial=3)
     assert list(parts(split)) == ["train", "test-visible", "test-infrared"]
-    assert build_cache_path(cfg, split, "test-visible") == Path("somewhere/regdb-3-test-visible-64x32.pixels")
+    assert build_cache_path(cfg, split, "test-visible") == Path("somewhere/regdb-3-test-visible-64x32-c5be9b4f.pixels")
     whole = sysu.load(str(sysu_root))
-    assert build_cache_path(cfg, whole, "train") == Path("somewhere/sysu-train-64x32.pixels")
+    assert build_cache_path(cfg, whole, "train") == Path("somewhere/sysu-train-64x32-c5be9b4f.pixels")
     held_out = sysu.load(str(sysu_root), hold_out=True)
     assert list(parts(held_out)) == [
         "train-without-val", "test-visible", "test-infrared", "val-visible", "val-infrared"
     ]  # fmt: skip
     assert parts(held_out)["val-infrared"] is held_out.validation.infrared
+    cfg.defrost()
+    cfg.data_root = "/data/other/../set"
+    assert build_cache_path(cfg, whole, "train") == Path("somewhere/sysu-train-64x32-c5be9b4f.pixels")
+    cfg.data_root = "/data/other"
+    assert build_cache_path(cfg, whole, "train") != Path("somewhere/sysu-train-64x32-c5be9b4f.pixels")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -501,7 +594,8 @@ def test_loaders_give_the_same_batches(sysu_root, tmp_path, kind, workers):
         for one, other in zip(expected, found):
             assert all(torch.equal(*both) for both in zip(one[:5], other[:5]))
     names = ("test-infrared", "train-without-val", "val-visible")
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"sysu-{name}-48x32.pixels" for name in names]
+    found = [path.name.rpartition("-")[0] for path in sorted(tmp_path.iterdir())]
+    assert found == [f"sysu-{name}-48x32" for name in names]
 
 
 @pytest.mark.parametrize("kind", ["disk", "ram"])

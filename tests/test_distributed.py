@@ -20,8 +20,8 @@ from torch.distributed import TCPStore
 
 import main
 from configs import load_config
-from data import _workers, build_benchmark, build_test_loader, build_train_loader
 from data import augment as augmentation
+from data import build_benchmark, build_test_loader, build_train_loader, workers
 from data.augment import COLOUR_PARTS, Recipe, augment
 from data.samplers import SAMPLERS, Sizes
 from data.shares import split_by_identity, split_in_order
@@ -176,12 +176,12 @@ def test_synchronised_norms_keep_names_parameters_and_results(sysu_root, as_one_
 
 
 def test_cores_are_shared_out(monkeypatch, as_one_of):
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert (_workers(None), _workers(3)) == (8, 3)
+    monkeypatch.setattr(workers, "cores", lambda: 12)
+    assert (workers.asked_workers(None), workers.asked_workers(3)) == (8, 3)
     as_one_of(0, 4)
-    assert (_workers(None), _workers(5)) == (3, 5)
+    assert (workers.asked_workers(None), workers.asked_workers(5)) == (3, 5)
     as_one_of(0, 32)
-    assert _workers(None) == 1
+    assert workers.asked_workers(None) == 1
 
 
 # --------------------------------------------------------------------------------------------------------- two processes

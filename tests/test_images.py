@@ -1,5 +1,7 @@
 """Pictures from disk: shape, channels, resizing, and one line for a picture that cannot be read."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -97,8 +99,25 @@ def test_an_unreadable_picture_is_named(tmp_path, kind):
     path = damaged(tmp_path, kind)
     with pytest.raises(UserError) as caught:
         load_image(path, (8, 4))
-    message = str(caught.value)
-    assert message.startswith(f"{path}: not a readable picture") and "\n" not in message
+    message, reason = str(caught.value), "cannot be read" if kind == "missing" else "not a readable image"
+    assert message.startswith(f"{path}: {reason}") and message.endswith("replace the file") and "\n" not in message
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_not_read(tmp_path, make):
+    make(tmp_path / "picture.jpg")
+    with pytest.raises(UserError, match="picture.jpg: cannot be read .*replace the file"):
+        load_image(str(tmp_path / "picture.jpg"), (8, 4))
+
+
+@pytest.mark.parametrize("side", [7100, 9500, 14000])
+def test_an_image_of_many_pixels_is_refused_in_one_line(tmp_path, recwarn, side):
+    """50, 90 and 196 million pixels; Pillow warns of the second and refuses the third."""
+    path = tmp_path / "huge.png"
+    Image.new("1", (side, side)).save(path)
+    with pytest.raises(UserError, match="huge.png: not a readable image .more than 50 million pixels.; replace"):
+        load_image(str(path), (8, 4))
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "jpg"])
@@ -129,7 +148,7 @@ def test_the_message_passes_through_a_loader_as_one_line(tmp_path, workers):
     except UserError as error:
         message = str(error)
     assert (
-        message.startswith(f"{path}: not a readable picture")
+        message.startswith(f"{path}: not a readable image")
         and message.endswith("replace the file")
         and "\n" not in message
     )

@@ -26,7 +26,10 @@ def run(tmp_path, monkeypatch):
 
 
 def printed(capsys) -> list[str]:
-    return re.findall(r"^\S*?(\w[^/]*\.pixels: .*)$", capsys.readouterr().out, flags=re.M)
+    return [
+        name + rest
+        for name, rest in re.findall(r"^\S*?(\w[^/]*)-\w{8}(\.pixels: .*)$", capsys.readouterr().out, flags=re.M)
+    ]
 
 
 def test_every_part_is_decoded_once(run, sysu_root, tmp_path, capsys):
@@ -35,17 +38,36 @@ def test_every_part_is_decoded_once(run, sysu_root, tmp_path, capsys):
     assert [line.split(":")[0] for line in lines] == [
         f"sysu-{part}-48x32.pixels" for part in ("train", "test-visible", "test-infrared")
     ]
-    assert re.fullmatch(r"sysu-train-48x32.pixels: \d+ pictures, 0.00 GB, written", lines[0])
+    assert re.fullmatch(r"sysu-train-48x32.pixels: \d+ images, 0.00 GB, written", lines[0])
     assert run("data_root", sysu_root) == 0
     assert [line.split(", ")[-1] for line in printed(capsys)] == ["already there"] * 3
 
 
 def test_the_parts_of_a_split(run, regdb_root, tmp_path):
     assert run("--cfg", "configs/RegDB_MCJA.yml", "data_root", regdb_root, "trial", 4, "select", "val") == 0
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
-        f"regdb-4-{part}-48x32.pixels"
+    assert sorted(path.name.rpartition("-")[0] for path in (tmp_path / "cache").iterdir()) == [
+        f"regdb-4-{part}-48x32"
         for part in ("test-infrared", "test-visible", "train-without-val", "val-infrared", "val-visible")
     ]
+
+
+def test_two_data_roots_keep_their_files(run, sysu_root, tmp_path, capsys):
+    (tmp_path / "other").symlink_to(sysu_root)
+    for root in (sysu_root, tmp_path / "other"):
+        assert run("data_root", root) == 0
+    assert len(list((tmp_path / "cache").iterdir())) == 6
+    assert run("data_root", sysu_root) == 0
+    assert [line.split(", ")[-1] for line in printed(capsys)][-3:] == ["already there"] * 3
+
+
+def test_a_damaged_file_is_written_anew(run, sysu_root, tmp_path, capsys):
+    assert run("data_root", sysu_root) == 0
+    damaged = sorted((tmp_path / "cache").iterdir())[-1]
+    before = damaged.read_bytes()
+    damaged.write_bytes(before[:-1] + bytes([before[-1] ^ 64]))
+    assert run("data_root", sysu_root) == 0
+    assert "damaged: its pixels do not have the checksum" in capsys.readouterr().out
+    assert damaged.read_bytes() == before
 
 
 def test_a_run_finds_what_was_prepared(run, run_main, sysu_root, tmp_path, capsys):
@@ -60,7 +82,7 @@ def test_a_run_finds_what_was_prepared(run, run_main, sysu_root, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cache", "none"], "cache = none: a run with this configuration keeps no decoded pictures; set cache to disk"),
+        (["cache", "none"], "cache = none: a run with this configuration keeps no decoded images; set cache to disk"),
         (["cache", "tape"], "cache = 'tape': choose one of disk, ram, gpu, none"),
         (["cache_dir", ""], "cache_dir is empty: name a folder"),
         (["data_root", "/nowhere"], "data_root /nowhere: no such folder"),
@@ -83,7 +105,7 @@ def test_an_unreadable_picture_is_named(run, sysu_root, tmp_path, capsys):
     picture.write_bytes(picture.read_bytes()[:300])
     assert run("data_root", root) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {picture}: not a readable picture") and error.count("\n") == 1
+    assert error.startswith(f"error: {picture}: not a readable image") and error.count("\n") == 1
     assert list((tmp_path / "cache").iterdir()) == []
 
 

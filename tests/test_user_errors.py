@@ -85,7 +85,7 @@ def test_truncated_picture_is_named(run_main, broken_sysu, tmp_path, capsys):
         arguments = ["data_root", broken_sysu, "output_dir", tmp_path / "runs", "num_workers", workers, "num_epoch", 50]
         assert run_main(*TINY, *arguments, "eval_interval", 0, "eval_initial", "false") == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {picture}: not a readable picture") and error.count("\n") == 1
+        assert error.startswith(f"error: {picture}: not a readable image") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])

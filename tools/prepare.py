@@ -1,8 +1,9 @@
-"""Decode the pictures of a configuration into the cache that its runs will use.
+"""Decode the images of a configuration into the cache that its runs will use.
 
 python -m tools.prepare --cfg configs/SYSU_MCJA.yml data_root /data/SYSU-MM01
 
 A run does the same by itself when it starts; this is for doing it beforehand, on a machine without a GPU for instance.
+A file that is there already is read and compared with its checksum; a damaged one is written anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 
 from configs import load_config
 from data import build_benchmark, build_cache, build_cache_path, parts
-from data.cache import size_of
+from data.pixel_file import size_of
 from utils.cli import Parser, exit_code, natural
 from utils.errors import UserError
 from utils.logging import log_to_terminal
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     cfg = load_config(args.cfg, args.opts)
     if cfg.cache == "none":
-        raise UserError("cache = none: a run with this configuration keeps no decoded pictures; set cache to disk")
+        raise UserError("cache = none: a run with this configuration keeps no decoded images; set cache to disk")
     log_to_terminal()
     benchmark = build_benchmark(cfg, args.seed)
     for part, records in parts(benchmark).items():
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             pixels, fault = build_cache(cfg, benchmark, part)
             found = "already there" if fault is None else "written"
             size = f"{size_of(pixels.header) / 2**30:.2f} GB"
-            print(f"{build_cache_path(cfg, benchmark, part)}: {len(records)} pictures, {size}, {found}", flush=True)
+            print(f"{build_cache_path(cfg, benchmark, part)}: {len(records)} images, {size}, {found}", flush=True)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
