@@ -9,6 +9,7 @@ from tools import make_synthetic
 from tools.synthetic import layouts, writing
 from tools.synthetic.identity import LAMPS, Slot, luminance, sample_identity
 from utils.errors import UserError
+from utils.locks import lock
 
 SMALL = ["--size", "48", "24", "--train-ids", "3", "--val-ids", "1", "--test-ids", "2", "--images", "2"]
 
@@ -246,26 +247,57 @@ def test_other_arguments_and_foreign_folders_are_refused(sysu_root, tmp_path, ca
     assert contents(tmp_path) == {"mine/thesis.tex": b"years of work"}
 
 
-@pytest.mark.parametrize(
-    "failure, code, line",
-    [
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (OSError(28, "No space left on device"), 2, "no space left on the disk"),
-    ],
-)
-def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch, capsys, failure, code, line):
-    drawn = []
+def fail_after(monkeypatch, count: int, failure: BaseException) -> list:
+    """The images drawn before and with the failure come to the returned list."""
+    drawn, render = [], writing.render
 
     def fail(*args):
         drawn.append(args)
-        if len(drawn) > 5:
+        if len(drawn) > count:
             raise failure
-        return np.zeros((48, 24), np.uint8)
+        return render(*args)
 
     monkeypatch.setattr(writing, "render", fail)
-    assert make_synthetic.main([str(tmp_path / "data"), *SMALL, "--workers", "1"]) == code
-    assert line in capsys.readouterr().err and len(drawn) == 6
+    return drawn
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, capsys):
+    drawn = fail_after(monkeypatch, 5, OSError(28, "No space left on device"))
+    assert make_synthetic.main([str(tmp_path / "data"), *SMALL, "--workers", "1"]) == 2
+    assert "no space left on the disk" in capsys.readouterr().err and len(drawn) == 6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_command_is_resumed(sysu_root, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "data"
+    fail_after(monkeypatch, 5, KeyboardInterrupt())
+    assert make_synthetic.main([str(out), *SMALL, "--workers", "1"]) == 130
+    assert "the same command resumes it" in capsys.readouterr().err and not out.exists()
+    left = sorted((tmp_path / ".data.part").rglob("*.jpg"))
+    assert len(left) == 5
+    left[0].write_bytes(b"")  # as a power cut may leave it
+    monkeypatch.undo()
+    drawn = fail_after(monkeypatch, 9999, KeyboardInterrupt())
+    assert make_synthetic.main([str(out), *SMALL, "--workers", "1"]) == 0
+    expected = contents(sysu_root)
+    assert contents(out) == expected and list(tmp_path.iterdir()) == [out]
+    assert len(drawn) == len([name for name in expected if name.endswith(".jpg")]) - 4
+
+
+def test_what_other_arguments_left_is_not_used(sysu_root, tmp_path, monkeypatch):
+    fail_after(monkeypatch, 5, KeyboardInterrupt())
+    assert make_synthetic.main([str(tmp_path / "data"), *SMALL, "--seed", "1", "--workers", "1"]) == 130
+    monkeypatch.undo()
+    assert make_synthetic.main([str(tmp_path / "data"), *SMALL, "--workers", "1"]) == 0
+    assert contents(tmp_path / "data") == contents(sysu_root)
+
+
+def test_two_processes_do_not_make_one_data_set(tmp_path, capsys):
+    (tmp_path / ".data.part").mkdir()
+    with (tmp_path / ".data.part" / make_synthetic.STATE).open("wb") as state:
+        assert lock(state)
+        assert make_synthetic.main([str(tmp_path / "data"), *SMALL]) == 2
+    assert "another process is making it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

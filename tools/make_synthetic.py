@@ -10,7 +10,6 @@ import argparse
 import errno
 import hashlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -18,15 +17,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from data.sysu import INFRARED_CAMERAS
 from tools.synthetic import layouts
 from tools.synthetic.writing import write
 from utils.cli import Parser, exit_code
 from utils.errors import UserError
+from utils.locks import lock
 
 VERSION = 1  # of the drawings; raise it when the same arguments no longer give the same bytes
 RECORD = "synthetic.json"
+STATE = "unfinished"  # in the folder of a data set that is being made: its arguments; locked by who makes it
 DEFAULTS = {
     "sysu": {"train_ids": 64, "val_ids": 8, "test_ids": 40, "images": 4, "cameras": [1, 2, 3, 4, 5, 6]},
     "regdb": {"ids": 104, "images": 10},
@@ -177,21 +179,43 @@ def already_made(out: Path, chosen: dict) -> str | None:
 
 
 @contextmanager
-def finished_or_gone(out: Path) -> Iterator[Path]:
-    """A temporary sibling of `out` that takes its place at the end, or is removed whatever goes wrong."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+def unfinished(out: Path, chosen: dict) -> Iterator[Path]:
+    """A folder beside `out` that takes its place at the end. Interrupted, it stays, and the same arguments resume it.
+
+    What other arguments left there is removed, as is all of it where the disk is full. UserError while another process
+    works on it.
+    """
+    part = out.with_name(f".{out.name}.part")
     try:
-        part.mkdir(parents=True)
-        try:
+        part.mkdir(parents=True, exist_ok=True)
+        with (part / STATE).open("a+b") as state:
+            if lock(state) is False:
+                raise UserError(f"{out}: another process is making it; wait for it, or stop it")
+            _start(part, state, json.dumps(chosen).encode())
             yield part
+            (part / STATE).unlink()
             if out.exists():
                 out.rmdir()  # empty, as already_made saw
             part.rename(out)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
         reason = "no space left on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
         raise UserError(f"{out}: {reason}; nothing was written") from None
+
+
+def _start(part: Path, state: BinaryIO, arguments: bytes) -> None:
+    """Empty the folder, but for its state, unless it was made with the same arguments."""
+    state.seek(0)
+    if state.read() == arguments:
+        return
+    state.truncate(0)
+    for path in part.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != STATE:
+            path.unlink()
+    state.write(arguments)
+    state.flush()
 
 
 def run(argv: list[str] | None) -> str:
@@ -202,9 +226,13 @@ def run(argv: list[str] | None) -> str:
     if summary is not None:
         return f"{args.out}: already made with these arguments, left as it is: {summary}"
     plan, start = make_plan(args, chosen), time.monotonic()
-    with finished_or_gone(out) as part:
-        write(part, plan, args.seed, tuple(args.size), args.workers)
-        (part / RECORD).write_text(json.dumps({**chosen, "summary": plan.summary}, indent=1) + "\n")
+    try:
+        with unfinished(out, chosen) as part:
+            write(part, plan, args.seed, tuple(args.size), args.workers)
+            (part / RECORD).write_text(json.dumps({**chosen, "summary": plan.summary}, indent=1) + "\n")
+    except KeyboardInterrupt:
+        print(f"{args.out}: the same command resumes it; finished images are kept beside it", file=sys.stderr)
+        raise
     return f"{args.out}: {plan.summary}; {time.monotonic() - start:.0f} s"
 
 
@@ -214,6 +242,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # A stopped container or batch job says SIGTERM; it should leave no half-written folder either.
+    # A stopped container or batch job says SIGTERM: as Ctrl-C, so that the processes that draw end as well.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(main())

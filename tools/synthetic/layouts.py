@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.io import savemat
 
-from data.sysu import INFRARED_CAMERAS, NUM_TRIALS, VISIBLE_CAMERAS, load_variable
+from data.sysu import INFRARED_CAMERAS, NUM_TRIALS, VISIBLE_CAMERAS, identity_of, load_variable
 from utils.errors import UserError
 
 SYSU_CAMERAS = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
@@ -136,7 +136,8 @@ def like_sysu(folder: Path) -> Plan:
             f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({NUM_TRIALS}, images) arrays"
         ) from None
     train, test = (
-        [int(i) for i in load_variable(folder / name, "id").ravel()] for name in ("train_id.mat", "test_id.mat")
+        [identity_of(i, folder / name) for i in load_variable(folder / name, "id").ravel().tolist()]
+        for name in ("train_id.mat", "test_id.mat")
     )
     seen = {
         infrared: {

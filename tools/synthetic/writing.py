@@ -2,7 +2,6 @@
 
 import itertools
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -19,6 +18,9 @@ from tools.synthetic import layouts
 from tools.synthetic.camera import Camera, sample_camera
 from tools.synthetic.identity import sample_identity
 from tools.synthetic.render import SUPERSAMPLING, render
+from utils.limits import cores
+
+FORMATS = {".jpg": {"format": "JPEG", "quality": 90}, ".bmp": {"format": "BMP"}}
 
 
 class Job(NamedTuple):
@@ -44,15 +46,28 @@ def camera_of(seed: int, spec: layouts.CameraSpec, height: int, width: int) -> C
 
 
 def draw(job: Job) -> int:
-    """Write the pictures of one identity and return their number."""
+    """Write the images of one identity that are not there yet; returns the number of all of them."""
+    missing = [p for p in job.pictures if not is_drawn(job.root / p.path)]
+    if not missing:
+        return len(job.pictures)
     person = sample_identity(np.random.default_rng((job.seed, job.pictures[0].identity, 0, 0)))
-    for p in job.pictures:
+    for p in missing:
         camera = camera_of(job.seed, job.cameras[p.camera], *job.size)
         pixels = render(person, camera, np.random.default_rng((job.seed, p.identity, p.camera, p.number)), *job.size)
         path = job.root / p.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, **({"quality": 90} if path.suffix == ".jpg" else {}))
+        part = path.with_name(f".{path.name}")  # renamed when it is whole, so that an interrupted one is drawn again
+        Image.fromarray(pixels).save(part, **FORMATS[path.suffix])
+        part.replace(path)
     return len(job.pictures)
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether the image is there; a power cut may leave one without content."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _ignore_interrupt() -> None:
@@ -74,14 +89,14 @@ def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
 
 
 def write(root: Path, plan: layouts.Plan, seed: int, size: tuple[int, int], workers: int | None) -> None:
-    """Fill the empty folder `root` with the planned data set, pictures of size (height, width)."""
+    """Fill the folder `root` with the planned data set, images of size (height, width); those that are there stay."""
     by_identity = sorted(plan.pictures, key=lambda p: p.identity)
     jobs = [
         Job(root, seed, size, plan.cameras, list(group))
         for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)
     ]
     if workers is None:  # a process takes about as long to start as 150 pictures to draw
-        workers = max(1, min(os.cpu_count() or 1, len(plan.pictures) // 300))
+        workers = max(1, min(cores(), len(plan.pictures) // 300))
     done, told = 0, time.monotonic()
     for count in draw_all(jobs, min(workers, len(jobs))):
         done += count
