@@ -28,8 +28,9 @@ from yacs.config import CfgNode
 
 from configs import load_config
 from data import build_cache, build_cache_path, build_pictures, build_train_loader, sysu
-from data.cache import MappedPixels, header_of, make_room, read_all, write_cache
+from data.cache import make_room, read_all, write_cache
 from data.images import Pictures
+from data.pixel_file import MappedPixels, header_of
 from data.samplers import EpochBatchSampler
 from engine import build_evaluator, build_training
 from engine.training import Training

@@ -52,7 +52,7 @@ def cached(path: Path, pictures: Pictures, workers: int, check: bool = True) -> 
     with turn(path):
         with suppress(Unfit):  # another process wrote it meanwhile
             return MappedPixels(path, header, check), None
-        require_room(path, header)
+        make_room(path, header)
         logger.info(f"{fault}; decoding {len(pictures)} images, {size_of(header) / 2**30:.2f} GB")
         write_cache(path, header, read_all(pictures, workers, "decoding"))
     return MappedPixels(path, header), fault
@@ -70,8 +70,9 @@ def make_folder(path: Path) -> None:
         raise NoCache(f"{path.parent}: not writable, so it cannot be the folder of a cache")
 
 
-def require_room(path: Path, header: dict[str, Any]) -> None:
-    """NoCache where the disk has too little; what killed processes left of this file is removed before."""
+def make_room(path: Path, header: dict[str, Any]) -> None:
+    """Make the folder, and remove what killed processes left of this file. NoCache where there is too little room."""
+    make_folder(path)
     sweep(path.parent, path.name)
     needed, free = size_of(header), shutil.disk_usage(path.parent).free
     if needed > free:
