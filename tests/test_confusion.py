@@ -33,4 +33,6 @@ def test_step_of_the_discriminator():
     expected = FILE["dstep_grad_Le_u_a"]
     assert np.abs(u.grad.numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
     for key, theirs in released.items():
-        assert network.state_dict()[key].numpy() == pytest.approx(FILE[f"dstep_after.{theirs}"], rel=1e-5, abs=1e-6), key
+        assert network.state_dict()[key].numpy() == pytest.approx(FILE[f"dstep_after.{theirs}"], rel=1e-5, abs=1e-6), (
+            key
+        )

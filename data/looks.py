@@ -1,0 +1,175 @@
+"""Several looks at each record: the augmentations of the two-stream family (AGW, CAJ, MCLNet, DEEN, IV-REID, DJANet).
+
+A look is grey, brightness, a padded window, flip, normalisation, erasing and a mixing of channels, in this order. Random
+numbers are one table for each look, drawn on the CPU for the whole batch, whatever is on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.augment import normalise
+from data.vimc import box_mask
+from utils.types import Batch, Modality, Views
+
+LUMA = (0.2989, 0.5870, 0.1140)  # of a normalised image
+LUMA_8_BIT = (19595, 38470, 7471)  # of a uint8 image, in 65536ths, as PIL rounds them
+TRIES = 100
+RATIO = 0.3  # the smallest height / width of an erased rectangle, and the inverse of the largest
+SCALES = (0.02, 1.0)  # of a channel in "scaled"
+CHANCE = 0.5  # of the second decision of "adaptive", "reduced" and "scaled"
+# What mixes the channels of the normalised image: nothing; one channel copied to all; that, or luma or nothing (1 in 8
+# each); green copied to all (1 in 2), or luma or nothing; each channel times its own factor (1 in 2).
+MIXINGS = ("same", "exchange", "adaptive", "reduced", "scaled")
+
+
+class Erasing(NamedTuple):
+    """A rectangle of a constant in each channel of the normalised image."""
+
+    area: tuple[float, float] = (0.02, 0.4)  # share of the image
+    fill: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    chance: float = 0.5
+
+
+class Look(NamedTuple):
+    """How one view of a record comes about."""
+
+    stream: int  # the entrance of the network that it takes
+    grey: float = 0.0  # chance that the image is grey
+    brightness: float = 0.0  # how far its factor may be from 1
+    erasing: Erasing | None = None
+    mixing: str = "same"  # of MIXINGS
+
+
+class Looks(NamedTuple):
+    """The looks at the records of each modality."""
+
+    visible: tuple[Look, ...]
+    infrared: tuple[Look, ...]
+    padding: int = 10  # black pixels on each side before the crop
+    flip: bool = True
+
+
+class Choices(NamedTuple):
+    """What happens to each of n images of one look; on the device of the images."""
+
+    grey: Tensor  # [n] bool
+    brightness: Tensor  # [n] float32
+    corners: Tensor  # [n, 2] int64, (row, column) of the window in the padded image
+    flips: Tensor  # [n] bool, after the crop
+    boxes: Tensor  # [n, 4] int64 (top, left, height, width), empty where nothing is erased
+    mixing: Tensor  # [n, 3, 3] float32, new channels of old ones
+
+
+def make_views(batch: Batch, looks: Looks, generator: torch.Generator) -> Views:
+    """Look by look: the visible records' looks, then the infrared ones'. generator: of the CPU.
+
+    In a process that has the images of some records only, the views of those are what they are in the whole batch.
+    """
+    images, rows, streams = [], [], []
+    held = torch.arange(len(batch.pids)) if batch.own is None else batch.own
+    place = torch.full((len(batch.pids),), -1).scatter(0, held, torch.arange(len(held)))
+    for modality, each in ((Modality.VISIBLE, looks.visible), (Modality.INFRARED, looks.infrared)):
+        records = (batch.modalities == modality).nonzero()[:, 0]
+        for look in each:
+            table = torch.rand(len(records), COLUMNS, generator=generator, dtype=torch.float64)
+            there = place[records] >= 0
+            shown = batch.images[place[records][there].to(batch.images.device, non_blocking=True)]
+            choices = choose(look, looks, table[there], *shown.shape[-2:])
+            choices = Choices(*(part.to(shown.device, non_blocking=True) for part in choices))
+            images.append(appear(shown, choices, looks.padding, look.erasing))
+            rows.append(records)
+            streams.append(torch.full_like(records, look.stream))
+    return Views(torch.cat(images), torch.cat(rows), torch.cat(streams))
+
+
+COLUMNS = 13 + 2 * TRIES
+
+
+def choose(look: Look, looks: Looks, table: Tensor, height: int, width: int) -> Choices:
+    """From uniform random numbers, [n, COLUMNS] float64 in [0, 1)."""
+    grey, bright, flip, erases, which, fires = table[:, :6].unbind(1)
+    corner, place, scales, tries = table[:, 6:].split([2, 2, 3, 2 * TRIES], dim=1)
+    boxes = torch.zeros(len(table), 4, dtype=torch.int64)
+    if look.erasing is not None:
+        low, high = look.erasing.area
+        fraction, ratio = tries.view(-1, 2, TRIES).unbind(1)
+        boxes = rectangles(low + fraction * (high - low), RATIO + ratio * (1 / RATIO - RATIO), place, height, width)
+        boxes = boxes * (erases <= look.erasing.chance)[:, None]
+    return Choices(
+        grey=grey < look.grey,
+        brightness=(1 + look.brightness * (2 * bright - 1)).float(),
+        corners=(corner * (2 * looks.padding + 1)).long(),
+        flips=(flip < 0.5) & looks.flip,
+        boxes=boxes,
+        mixing=mixing(look.mixing, which, fires <= CHANCE, SCALES[0] + scales * (SCALES[1] - SCALES[0])),
+    )
+
+
+def rectangles(fraction: Tensor, ratio: Tensor, place: Tensor, height: int, width: int) -> Tensor:
+    """The first try that is smaller than the image, [n, 4] int64 (top, left, height, width); empty where none is.
+
+    fraction: [n, tries], of the image's area; ratio: [n, tries], height / width; place: [n, 2] in [0, 1).
+    """
+    pixels = fraction * height * width
+    tall, wide = (pixels * ratio).sqrt().round(), (pixels / ratio).sqrt().round()
+    fits = (tall < height) & (wide < width)
+    first = fits.long().argmax(dim=1, keepdim=True)
+    tall, wide = ((side * fits).gather(1, first)[:, 0] for side in (tall, wide))
+    top, left = ((place[:, 0] * (height - tall + 1)).floor(), (place[:, 1] * (width - wide + 1)).floor())
+    return torch.stack([top, left, tall, wide], dim=1).long()
+
+
+def mixing(kind: str, which: Tensor, fires: Tensor, scales: Tensor) -> Tensor:
+    """[n, 3, 3] float32. which: [n] in [0, 1), the first decision; fires: [n] bool, the second; scales: [n, 3]."""
+    same, luma = torch.eye(3), torch.tensor(LUMA).expand(3, 3)
+    copies = torch.eye(3)[:, None].expand(3, 3, 3)  # all channels are the first, the second, the third
+    second = torch.where(fires[:, None, None], luma, same)
+    if kind == "exchange":
+        return copies[(which * 3).long()]
+    if kind == "adaptive":
+        number = (which * 4).long()[:, None, None]
+        return torch.where(number < 3, copies[number[:, 0, 0].clamp(max=2)], second)
+    if kind == "reduced":
+        return torch.where((which < 0.5)[:, None, None], copies[1], second)
+    if kind == "scaled":
+        return torch.where(fires[:, None, None], torch.diag_embed(scales.float()), same)
+    return same.expand(len(which), 3, 3)
+
+
+def appear(images: Tensor, choices: Choices, padding: int, erasing: Erasing | None = None) -> Tensor:
+    """[n, 3, H, W] uint8 -> the looks at them, float32, normalised."""
+    out = brightened(greyed(images, choices.grey), choices.brightness)
+    out = normalise(window(out, choices.corners, choices.flips, padding))
+    if erasing is not None:
+        fill = torch.tensor(erasing.fill, device=images.device).view(3, 1, 1)
+        out = torch.where(box_mask(choices.boxes, *out.shape[-2:]), fill, out)
+    # Three sums instead of a matrix product, whose precision a GPU may lower.
+    return sum(choices.mixing[:, :, c, None, None] * out[:, c, None] for c in range(3))
+
+
+def greyed(images: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen images in PIL's luma: [n, 3, H, W] uint8, [n] bool."""
+    weights = torch.tensor(LUMA_8_BIT, device=images.device).view(3, 1, 1)
+    luma = ((images.int() * weights).sum(dim=1, keepdim=True) + 2**15) >> 16
+    return torch.where(chosen[:, None, None, None], luma.to(torch.uint8), images)
+
+
+def brightened(images: Tensor, factors: Tensor) -> Tensor:
+    """Each image times its factor, fractions cut off as PIL does: [n, 3, H, W] uint8, [n] float32."""
+    return (images.float() * factors[:, None, None, None]).clamp(max=255).to(torch.uint8)
+
+
+def window(images: Tensor, corners: Tensor, flips: Tensor, padding: int) -> Tensor:
+    """Windows of the images' size in the images with a black border, then mirrored where told, in one gather."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (padding,) * 4)
+    rows = torch.arange(height, device=images.device) + corners[:, :1]
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = torch.where(flips[:, None], width - 1 - columns, columns) + corners[:, 1:]
+    rows = rows[:, None, :, None].expand(-1, 3, -1, padded.shape[-1])
+    return padded.gather(2, rows).gather(3, columns[:, None, None, :].expand(-1, 3, height, -1))
