@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from configs.check import cautions, check
 from configs.defaults import KEYS, Key, get_defaults
 from utils.errors import UserError
+from utils.files import expanded
+from utils.logging import logger
+from utils.yml import BROKEN, fault_of_text, parse, quoted, read_yml
 
-__all__ = ["cautions", "load_config"]
+__all__ = ["cautions", "given_keys", "load_config", "pairs"]
 
 EXPECTED = {
     int: "a whole number",
@@ -24,54 +26,80 @@ EXPECTED = {
     str: "a text",
     tuple: "whole numbers such as (384, 192)",
 }
+COMMAND_LINE = "command line"
 
 
-def load_config(path: str | None = None, opts: Sequence[str] = ()) -> CfgNode:
-    """Defaults, overridden by a yml file, overridden by KEY VALUE pairs; checked and frozen.
+def load_config(
+    path: str | Path | None = None, opts: Sequence[str] = (), run: tuple[str, Mapping[str, Any]] | None = None
+) -> CfgNode:
+    """Defaults, overridden by a run's configuration, by a yml file, by KEY VALUE pairs; checked and frozen.
 
-    path: a yml file, or None for the defaults alone. opts: ["lr", "1e-3", "num_epoch", "2", ...]; values may be
-    written as YAML or as Python. Raises UserError that names the file and key.
+    path: a yml file, or None. opts: ["lr", "1e-3", "num_epoch=2", ...]; values may be written as YAML or as Python.
+    run: the name of a run and the keys that it was started with, of which those that no longer exist are ignored with
+    a warning. Raises UserError that names the file and key.
     """
     cfg = get_defaults()
-    if path is not None:
-        _override(cfg, _read_yml(path), path)
-    if len(opts) % 2:
-        raise UserError(f"overrides come in pairs, KEY VALUE: {opts[-1]!r} has no value")
-    _override(cfg, dict(zip(opts[::2], opts[1::2])), "command line")
+    if run is not None:
+        where, config = run
+        left_out = [str(name) for name in config if name not in KEYS]
+        if left_out:
+            logger.warning(f"{where}: keys that no longer exist are ignored: {', '.join(left_out)}")
+        cfg.update(_typed({name: value for name, value in config.items() if name in KEYS}, where))
+    cfg.update(given_keys(path, opts))
     check(cfg)
     cfg.freeze()
     return cfg
 
 
-def _read_yml(path: str) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give an existing yml file with --cfg") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise UserError(f"{path}: not valid YAML{where}") from None
-    if not isinstance(content or {}, dict):
-        raise UserError(f"{path}: must hold `key: value` lines")
-    return content or {}
+def given_keys(path: str | Path | None, opts: Sequence[str]) -> dict[str, Any]:
+    """What a yml file and KEY VALUE pairs say, in the keys' types; the pairs override. UserError as of load_config."""
+    found: dict[str, Any] = {}
+    if path is not None:
+        content = read_yml(expanded(path), "`key: value` lines", "give an existing yml file with --cfg")
+        if not content:
+            logger.warning(f"{path}: holds no key, so it changes nothing")
+        found = _typed(content, str(path))
+    return {**found, **_typed(dict(pairs(opts)), COMMAND_LINE)}
 
 
-def _override(cfg: CfgNode, values: Mapping[str, Any], where: str) -> None:
+def pairs(opts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The (key, value) of KEY VALUE and KEY=VALUE. Raises UserError for a key without a value."""
+    rest = iter(opts)
+    for name in rest:
+        name, equals, value = name.partition("=")
+        if not equals:
+            try:
+                value = next(rest)
+            except StopIteration:
+                raise UserError(f"overrides come in pairs, KEY VALUE: {name!r} has no value") from None
+        yield name, value
+
+
+def _typed(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    found = {}
     for name, value in values.items():
         if name not in KEYS:
-            nearest = difflib.get_close_matches(str(name).lower(), KEYS, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(str(name)[:100].lower(), KEYS, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]}?" if nearest else "docs/configuration.md lists every key"
-            raise UserError(f"{where}: unknown key {name!r}; {hint}")
+            raise UserError(f"{where}: unknown key {quoted(name)}; {hint}")
+        key = KEYS[name]
         try:
-            cfg[name] = coerce(KEYS[name], value)
-        except (ValueError, TypeError, SyntaxError, OverflowError, yaml.YAMLError):
-            raise UserError(f"{where}: {name} = {value!r} must be {EXPECTED[KEYS[name].kind]}") from None
+            found[name] = coerce(key, value)
+        except (TypeError, SyntaxError, *BROKEN):
+            raise UserError(f"{where}: {name} = {quoted(value)} must be {EXPECTED[key.kind]}") from None
+        if isinstance(found[name], str):
+            fault = fault_of_text(found[name])
+            if fault:
+                raise UserError(f"{where}: {name} = {quoted(found[name])} {fault}")
+            if key.is_path:
+                found[name] = str(expanded(found[name])) if found[name] else found[name]
+    return found
 
 
 def coerce(key: Key, value: Any) -> Any:
     """The value in the key's own type, from a YAML value or from text in YAML or Python notation.
 
-    Raises ValueError, TypeError, SyntaxError, OverflowError or YAMLError if the value does not mean one of that type.
+    Raises TypeError, SyntaxError or one of utils.yml.BROKEN if the value does not mean one of that type.
     """
     if key.kind is str:
         return _text(key, value)
@@ -101,7 +129,7 @@ def _text(key: Key, value: Any) -> str | None:
 def _parse(text: str) -> Any:
     if text.lstrip().startswith("("):
         return ast.literal_eval(text.strip())
-    return yaml.safe_load(text)
+    return parse(text)
 
 
 def _whole(value: Any) -> int:

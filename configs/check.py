@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from yacs.config import CfgNode
 
-from configs.defaults import KEYS
+from configs.defaults import BATCH, KEYS, Key
 from utils.errors import UserError
+from utils.yml import fault_of_name, quoted
 
-AT_LEAST = {
-    "p_size": 1, "k_size": 1, "batch_size": 1, "test_batch_size": 1, "padding": 0, "mda_m": 1, "num_epoch": 0, "log_period": 1,
-    "start_eval": 0, "eval_interval": 0, "num_workers": 0, "mser_k1": 1, "mser_k2": 1, "wd": 0, "num_id": 1,
-    "num_cam": 1,
-}  # fmt: skip
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+SAMPLERS_BY_IMAGES = ("none", "cross_modality_random")
 PAIRED_SAMPLERS = ("cross_modality_identity", "identity_cross_modality")
 
 
@@ -27,44 +26,78 @@ def check(cfg: CfgNode) -> None:
 
 def cautions(cfg: CfgNode) -> list[str]:
     """What is allowed but probably not meant, one line each."""
+    lines = []
     if cfg.mda_ratio != 2:
-        return [f"mda_ratio = {cfg.mda_ratio} has no effect (nor has it in the released model)"]
-    return []
+        lines.append(f"mda_ratio = {cfg.mda_ratio} has no effect (nor has it in the released model)")
+    if cfg.compile and cfg.grad_checkpoint:
+        lines.append("compile = True has no effect with grad_checkpoint, which torch cannot compile; switch one off")
+    return lines
 
 
 def _single_keys(cfg: CfgNode) -> Iterator[str]:
-    for name, least in AT_LEAST.items():
-        if cfg[name] is not None and not cfg[name] >= least:
-            yield f"{name} = {cfg[name]}: must be at least {least}"
     for key in KEYS.values():
-        if key.choices and cfg[key.name] not in key.choices:
-            yield f"{key.name} = {cfg[key.name]!r}: choose one of {', '.join(key.choices)}"
-    for name in ("lr", "cmr_strength", "eval_memory_gb"):
-        if not cfg[name] > 0:
-            yield f"{name} = {cfg[name]}: must be a positive number"
-    for name in ("lr", "cmr_strength", "wd", "eval_memory_gb"):
-        if cfg[name] == math.inf:
-            yield f"{name} = {cfg[name]}: must be finite"
-    if cfg.mser_lambda is not None and not 0 <= cfg.mser_lambda <= 1:
-        yield f"mser_lambda = {cfg.mser_lambda}: must lie in 0..1"
-    if not cfg.cache_dir:
-        yield "cache_dir is empty: name a folder"
-    if not 1 <= cfg.trial <= 10:
-        yield f"trial = {cfg.trial}: RegDB's splits are 1..10"
-    if len(cfg.image_size) != 2 or min(cfg.image_size) < 32:
-        yield f"image_size = {cfg.image_size}: give (height, width), each at least 32 pixels"
-    if len(cfg.mda_layers) != 4 or min(cfg.mda_layers, default=0) < 0:
-        yield f"mda_layers = {cfg.mda_layers}: give four numbers, one per stage, each 0 or more"
-    if list(cfg.lr_step) != sorted(set(cfg.lr_step)) or min(cfg.lr_step, default=1) < 1:
-        yield f"lr_step = {cfg.lr_step}: give epochs in ascending order, from 1"
+        value = cfg[key.name]
+        if value is None:
+            continue
+        if key.choices and value not in key.choices:
+            yield f"{key.name} = {quoted(value)}: choose one of {', '.join(key.choices)}"
+        elif key.length is not None and len(value) != key.length:
+            yield f"{key.name} = {quoted(value)}: give {key.length} numbers"
+        elif not all(_inside(key, item) for item in (value if key.kind is tuple else [value])):
+            yield f"{key.name} = {quoted(value)}: {_bounds(key)}"
+    fault = fault_of_name(cfg.prefix)
+    if fault:
+        yield f"prefix = {quoted(cfg.prefix)} {fault}"
+    for name in ("cache_dir", "output_dir"):
+        if not cfg[name]:
+            yield f"{name} is empty: name a folder"
+    if list(cfg.lr_step) != sorted(set(cfg.lr_step)):
+        yield f"lr_step = {quoted(cfg.lr_step)}: give epochs in ascending order"
+
+
+def _inside(key: Key, value: Any) -> bool:
+    if isinstance(value, (str, bool)):
+        return True
+    over = key.above is None or value > key.above
+    return over and -math.inf < value < math.inf and not (_less(value, key.least) or _less(key.most, value))
+
+
+def _less(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low < high
+
+
+def _bounds(key: Key) -> str:
+    """The bounds in words: "must be from 1 to 10", "must be finite and above 0"."""
+    each = "each must be" if key.kind is tuple else "must be"
+    if key.most is not None:
+        return f"{each} from {key.least:,} to {key.most:,}"
+    low = (
+        f" and above {key.above}"
+        if key.above is not None
+        else ""
+        if key.least is None
+        else f" and at least {key.least}"
+    )
+    return f"{each} finite{low}"
 
 
 def _between_keys(cfg: CfgNode) -> Iterator[str]:
     if cfg.sample_method in PAIRED_SAMPLERS and cfg.k_size % 2:
-        yield f"k_size = {cfg.k_size}: must be even with sample_method {cfg.sample_method} (half of each modality)"
+        yield f"{_said(cfg, 'k_size')}: must be even with sample_method {cfg.sample_method} (half of each modality)"
     if cfg.sample_method == "cross_modality_random" and cfg.batch_size % 2:
-        yield f"batch_size = {cfg.batch_size}: must be even with sample_method cross_modality_random"
+        yield f"{_said(cfg, 'batch_size')}: must be even with sample_method cross_modality_random"
+    names = ("batch_size",) if cfg.sample_method in SAMPLERS_BY_IMAGES else ("p_size", "k_size")
+    images = math.prod(cfg[name] for name in names)
+    if images == 1 or images > BATCH and all(cfg[name] <= BATCH for name in names):
+        yield f"{_said(cfg, *names)}: a batch must hold from 2 images, which batch norm needs, to {BATCH:,}"
+    blocks = BLOCKS.get(cfg.backbone, cfg.mda_layers)
+    if any(wanted > there for wanted, there in zip(cfg.mda_layers, blocks)):
+        yield f"{_said(cfg, 'mda_layers')}: the stages of {cfg.backbone} have {blocks} blocks, so give mda_layers within these"
     if not (cfg.loss_id or cfg.loss_cmr):
         yield "loss_id and loss_cmr are both off: nothing to train on"
     if cfg.test_only and not cfg.resume:
         yield "test_only needs `resume`: the run folder or checkpoint to test"
+
+
+def _said(cfg: CfgNode, *names: str) -> str:
+    return ", ".join(f"{name} = {quoted(cfg[name])}" for name in names)

@@ -14,10 +14,19 @@ from yacs.config import CfgNode
 PAPER = "MCJA paper"
 RELEASED = "released code"
 HERE = "this project"
+MANY = 10**9  # no count comes near it
+BATCH = 2**16  # pictures; no batch comes near it
+
+
+# What a key changes.
+TRAINING = "training"  # the trained model, and so whatever is tested of it
+BOTH = "training and test"  # also what a finished model gives
+TEST = "test"  # what a finished model gives, alone
+NOTHING = "nothing"  # no result: where files are, speed, memory, names
 
 
 class Key(NamedTuple):
-    """One line of the configuration."""
+    """One line of the configuration. Bounds hold for each entry of a tuple; floats must be finite whatever they say."""
 
     name: str
     kind: type  # int, float, bool, str, or tuple (of ints)
@@ -25,40 +34,46 @@ class Key(NamedTuple):
     meaning: str
     source: str
     choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None  # as `least`, but not reached
+    length: int | None = None  # entries of a tuple
+    affects: str = TRAINING
+    is_path: bool = False  # ~ stands for the home folder in it
 
 
 RUN = (
-    Key("prefix", str, "MCJA", "first part of the run folder's name", RELEASED),
-    Key("output_dir", str, "ckptlog", "folder under which run folders are made", RELEASED),
-    Key("resume", str, "", "run folder or checkpoint to continue (or, with test_only, to test); empty: start afresh", RELEASED),
-    Key("test_only", bool, False, "test `resume` and stop", RELEASED),
-    Key("allow_split_mismatch", bool, False, "test a model on another RegDB split than its own, although training identities leak", HERE),
+    Key("prefix", str, "MCJA", "first part of the run folder's name", RELEASED, affects=NOTHING),
+    Key("output_dir", str, "ckptlog", "folder under which run folders are made", RELEASED, affects=NOTHING, is_path=True),
+    Key("resume", str, "", "run folder or checkpoint to continue (or, with test_only, to test); empty: start afresh", RELEASED, affects=NOTHING, is_path=True),
+    Key("test_only", bool, False, "test `resume` and stop", RELEASED, affects=NOTHING),
+    Key("allow_split_mismatch", bool, False, "test a model on another RegDB split than its own, although training identities leak", HERE, affects=NOTHING),
     Key("deterministic", bool, False, "only deterministic GPU kernels; slower. A CPU run is always repeatable", HERE),
-    Key("log_period", int, 50, "iterations between two log lines", RELEASED),
+    Key("log_period", int, 50, "iterations between two log lines", RELEASED, least=1, most=MANY, affects=NOTHING),
 )  # fmt: skip
 
 DATA = (
-    Key("dataset", str, "sysu", "sysu | regdb", RELEASED),
-    Key("data_root", str, None, "folder that holds the data set; empty: datasets/SYSU-MM01 or datasets/RegDB", HERE),
-    Key("trial", int, 1, "RegDB split, 1..10; SYSU-MM01 has one split and ignores it", RELEASED),
-    Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED),
-    Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED),
-    Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER),
-    Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE),
-    Key("cache", str, "disk", "where decoded pictures are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none")),
-    Key("cache_dir", str, "cache", "folder of the files of decoded pictures: one per data set, part of it and image size", HERE),
+    Key("dataset", str, "sysu", "sysu | regdb", RELEASED, affects=BOTH),
+    Key("data_root", str, None, "folder that holds the data set; empty: datasets/SYSU-MM01 or datasets/RegDB", HERE, affects=NOTHING, is_path=True),
+    Key("trial", int, 1, "RegDB split, 1..10; SYSU-MM01 has one split and ignores it", RELEASED, least=1, most=10, affects=BOTH),
+    Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
+    Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
+    Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER, least=32, most=2048, length=2, affects=BOTH),
+    Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE, least=0, most=256, affects=NOTHING),
+    Key("cache", str, "disk", "where decoded pictures are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none"), affects=NOTHING),
+    Key("cache_dir", str, "cache", "folder of the files of decoded pictures: one per data set, part of it and image size", HERE, affects=NOTHING, is_path=True),
     Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),
-    Key("p_size", int, 8, "identities in a training batch (P)", PAPER),
-    Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER),
-    Key("batch_size", int, 128, "pictures in a training batch, for the samplers that do not use P x K", RELEASED),
-    Key("test_batch_size", int, None, "pictures in a batch for testing, which keeps no maps for a backward pass; empty: twice `batch_size`", HERE),
+    Key("p_size", int, 8, "identities in a training batch (P)", PAPER, least=1, most=BATCH),
+    Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER, least=1, most=BATCH),
+    Key("batch_size", int, 128, "pictures in a training batch, for the samplers that do not use P x K", RELEASED, least=1, most=BATCH),
+    Key("test_batch_size", int, None, "pictures in a batch for testing, which keeps no maps for a backward pass; empty: twice `batch_size`", HERE, least=1, most=BATCH, affects=TEST),
 )  # fmt: skip
 
 AUGMENTATION = (
     Key("augmentation", str, "mcja", "how training images are changed: mcja", HERE),
     Key("random_flip", bool, True, "horizontal flip, p = 0.5", RELEASED),
     Key("random_crop", bool, True, "pad by `padding`, then crop a random window of image_size", RELEASED),
-    Key("padding", int, 10, "pixels of grey (127) put on every side before the crop", RELEASED),
+    Key("padding", int, 10, "pixels of grey (127) put on every side before the crop", RELEASED, least=0, most=2048),
     Key("random_erase", bool, True, "erase a random rectangle, p = 0.5", RELEASED),
     Key("color_jitter", bool, True, "hue shift of up to a fifth of a turn, visible pictures only, p = 1/8", RELEASED),
     Key("vimc_wg", bool, True, "weighted grayscale, visible pictures only, p = 1/8", PAPER),
@@ -68,46 +83,46 @@ AUGMENTATION = (
 )  # fmt: skip
 
 MODEL = (
-    Key("model", str, "mcja", "network: mcja", HERE),
-    Key("backbone", str, "resnet50", "resnet18 | resnet34 | resnet50 | resnet101", PAPER),
-    Key("pretrained", str, "imagenet", "imagenet (torchvision's IMAGENET1K_V1) | none | path of a state-dict file", RELEASED),
-    Key("drop_last_stride", bool, False, "stride 1 in the last stage, which doubles the height and width of the final map; weights do not tell how they were trained, so keep it as it was", RELEASED),
-    Key("mda_layers", tuple, (0, 2, 3, 0), "MDA adapters after the last n blocks of each of the four stages; all 0 switches MDA off", PAPER),
-    Key("mda_m", int, 2, "spatial masks in each MDA adapter (M): 2 for SYSU-MM01, 12 for RegDB", PAPER),
-    Key("mda_ratio", int, 2, "no effect, as in the released model; kept so that released yml files load", RELEASED),
+    Key("model", str, "mcja", "network: mcja", HERE, affects=BOTH),
+    Key("backbone", str, "resnet50", "resnet18 | resnet34 | resnet50 | resnet101", PAPER, affects=BOTH),
+    Key("pretrained", str, "imagenet", "imagenet (torchvision's IMAGENET1K_V1) | none | path of a state-dict file", RELEASED, is_path=True),
+    Key("drop_last_stride", bool, False, "stride 1 in the last stage, which doubles the height and width of the final map; weights do not tell how they were trained, so keep it as it was", RELEASED, affects=BOTH),
+    Key("mda_layers", tuple, (0, 2, 3, 0), "MDA adapters after the last n blocks of each of the four stages; all 0 switches MDA off", PAPER, least=0, most=100, length=4, affects=BOTH),
+    Key("mda_m", int, 2, "spatial masks in each MDA adapter (M): 2 for SYSU-MM01, 12 for RegDB", PAPER, least=1, most=1024, affects=BOTH),
+    Key("mda_ratio", int, 2, "no effect, as in the released model; kept so that released yml files load", RELEASED, least=-MANY, most=MANY, affects=NOTHING),
 )  # fmt: skip
 
 OBJECTIVE = (
     Key("loss_id", bool, True, "cross entropy over identities", PAPER),
     Key("loss_cmr", bool, True, "Cross-Modality Retrieval loss", PAPER),
-    Key("cmr_strength", float, 0.5, "regularisation strength of the soft rank; see docs/soft_rank.md before changing it", RELEASED),
+    Key("cmr_strength", float, 0.5, "regularisation strength of the soft rank; see docs/soft_rank.md before changing it", RELEASED, above=0),
     Key("soft_rank", str, "auto", "auto: affine form where it is exact, else native | native: always the general form | torchsort: the extension", HERE, ("auto", "native", "torchsort")),
     Key("step", str, "plain", "what an iteration does: plain (one step of every optimiser)", HERE),
     Key("optimizer", str, "adam", "adam | sgd (Nesterov momentum 0.9)", HERE),
     Key("schedule", str, "steps", "how the learning rate changes: steps (to a tenth after each of `lr_step`) | cosine (to 0 after the last epoch)", HERE),
-    Key("warmup", int, 0, "epochs in which the learning rate rises linearly to its full size", HERE),
-    Key("lr", float, 3.5e-4, "learning rate", PAPER),
-    Key("wd", float, 5e-4, "weight decay, coupled (L2), on every parameter", RELEASED),
-    Key("num_epoch", int, 140, "epochs", PAPER),
-    Key("lr_step", tuple, (80, 120), "epochs after which the learning rate is multiplied by 0.1", PAPER),
-    Key("fp16", bool, True, "mixed precision; `amp_dtype` says which", RELEASED),
+    Key("warmup", int, 0, "epochs in which the learning rate rises linearly to its full size", HERE, least=0, most=MANY),
+    Key("lr", float, 3.5e-4, "learning rate", PAPER, above=0),
+    Key("wd", float, 5e-4, "weight decay, coupled (L2), on every parameter", RELEASED, least=0),
+    Key("num_epoch", int, 140, "epochs", PAPER, least=0, most=MANY),
+    Key("lr_step", tuple, (80, 120), "epochs after which the learning rate is multiplied by 0.1", PAPER, least=1, most=MANY),
+    Key("fp16", bool, True, "mixed precision; `amp_dtype` says which", RELEASED, affects=BOTH),
     Key("compile", bool, False, "torch.compile the training step's forward pass; the first batches are slow, and a failure falls back with a warning", HERE),
-    Key("grad_checkpoint", bool, False, "keep only the inputs of the residual blocks and compute the rest again backwards: less memory, slower", HERE),
-    Key("amp_dtype", str, "auto", "auto: bf16 on GPUs that have it, fp16 with gradient scaling on others, none on a CPU | fp16 | bf16 | none", HERE, ("auto", "fp16", "bf16", "none")),
+    Key("grad_checkpoint", bool, False, "keep only the inputs of the residual blocks and compute the rest again backwards: less memory, slower", HERE, affects=NOTHING),
+    Key("amp_dtype", str, "auto", "auto: bf16 on GPUs that have it, fp16 with gradient scaling on others, none on a CPU | fp16 | bf16 | none", HERE, ("auto", "fp16", "bf16", "none"), affects=BOTH),
 )  # fmt: skip
 
 EVALUATION = (
     Key("eval_initial", bool, True, "evaluate every setting before training", RELEASED),
-    Key("start_eval", int, 0, "first epoch that may be evaluated", RELEASED),
-    Key("eval_interval", int, 1, "epochs between evaluations; 0: never, and the last model is tested", RELEASED),
-    Key("eval_amp", bool, False, "embed test pictures in the mixed precision of training; docs/parity.md says what changes", HERE),
-    Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE),
+    Key("start_eval", int, 0, "first epoch that may be evaluated", RELEASED, least=0, most=MANY),
+    Key("eval_interval", int, 1, "epochs between evaluations; 0: never, and the last model is tested", RELEASED, least=0, most=MANY),
+    Key("eval_amp", bool, False, "embed test pictures in the mixed precision of training; docs/parity.md says what changes", HERE, affects=TEST),
+    Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE, above=0, affects=NOTHING),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
-    Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER),
-    Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: 40 for SYSU-MM01, 50 for RegDB", RELEASED),
-    Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: 20 for SYSU-MM01, 10 for RegDB", RELEASED),
-    Key("mser_lambda", float, None, "weight of the original distance, 0..1; empty: 0.3 for SYSU-MM01, 0.2 for RegDB", RELEASED),
-    Key("mser_queries_only", bool, None, "only queries may be neighbours; empty: true for SYSU-MM01, false for RegDB", RELEASED),
+    Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER, affects=TEST),
+    Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: 40 for SYSU-MM01, 50 for RegDB", RELEASED, least=1, most=MANY, affects=TEST),
+    Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: 20 for SYSU-MM01, 10 for RegDB", RELEASED, least=1, most=MANY, affects=TEST),
+    Key("mser_lambda", float, None, "weight of the original distance, 0..1; empty: 0.3 for SYSU-MM01, 0.2 for RegDB", RELEASED, least=0, most=1, affects=TEST),
+    Key("mser_queries_only", bool, None, "only queries may be neighbours; empty: true for SYSU-MM01, false for RegDB", RELEASED, affects=TEST),
 )  # fmt: skip
 
 GROUPS = {
@@ -124,3 +139,8 @@ KEYS = {key.name: key for group in GROUPS.values() for key in group}
 def get_defaults() -> CfgNode:
     """A new configuration that holds every key's default."""
     return CfgNode({key.name: key.default for key in KEYS.values()})
+
+
+def affecting(*kinds: str) -> frozenset[str]:
+    """Names of the keys that change this, such as NOTHING."""
+    return frozenset(key.name for key in KEYS.values() if key.affects in kinds)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from ignite.handlers import DiskSaver
 from torch import Tensor, nn
 
+from configs.defaults import NOTHING, affecting
 from utils.errors import UserError, reason
 from utils.logging import logger
 from utils.runs import BEST, LAST, RECORD
@@ -17,18 +18,7 @@ from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
 HEAD = "classifier.weight"
-HARMLESS = {
-    "resume",
-    "test_only",
-    "data_root",
-    "num_workers",
-    "cache",
-    "cache_dir",
-    "output_dir",
-    "log_period",
-    "eval_memory_gb",
-    "grad_checkpoint",
-}  # keys that change no result
+HARMLESS = affecting(NOTHING)
 
 
 class Stateful(Protocol):

@@ -1,5 +1,8 @@
 """Configuration: released yml files, the styles people write, and messages that name file and key."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,9 @@ import yaml
 from yacs.config import CfgNode
 
 from configs import cautions, load_config
+from configs.check import BLOCKS
 from configs.defaults import GROUPS, KEYS, get_defaults
+from models.backbones.resnet import RESNETS
 from tools.tables.reading import read_table
 from tools.tables.table import options
 from utils.errors import UserError
@@ -184,7 +189,7 @@ def test_a_value_in_the_yml(yml, name, text, value):
     ("lr", "1e-3", 0.001), ("lr", "1", 1.0), ("image_size", "(128, 64)", (128, 64)), ("image_size", "[128, 64]", (128, 64)),
     ("lr_step", "[1]", (1,)), ("lr_step", "(1,)", (1,)), ("lr_step", "1", (1,)), ("fp16", "False", False),
     ("fp16", "false", False), ("num_epoch", "2", 2), ("resume", "", ""), ("prefix", "0", "0"), ("prefix", "yes", "yes"),
-    ("mser_k1", "", None), ("mser_k1", "None", None), ("mser_k1", "null", None), ("data_root", "~/sets", "~/sets"),
+    ("mser_k1", "", None), ("mser_k1", "None", None), ("mser_k1", "null", None), ("data_root", "~/sets", str(Path.home() / "sets")),
     ("num_workers", "~", None),
 ])  # fmt: skip
 def test_a_value_on_the_command_line(name, text, value):
@@ -263,7 +268,7 @@ def test_broken_yaml_names_the_file(yml, text, message):
 
 def test_a_binary_file_is_not_yaml(tmp_path):
     (tmp_path / "best.pth").write_bytes(b"PK\x03\x04\xff\xfe")
-    assert "not valid YAML" in refusal(str(tmp_path / "best.pth"))
+    assert "not a text in UTF-8" in refusal(str(tmp_path / "best.pth"))
 
 
 def test_all_violations_in_one_message(yml):
@@ -329,6 +334,111 @@ def test_cautions():
     assert cautions(load_config()) == []
     (line,) = cautions(load_config(None, ["mda_ratio", "4"]))
     assert line.startswith("mda_ratio = 4 has no effect")
+
+
+@pytest.mark.parametrize("opts, said", [
+    (["p_size", "1", "k_size", "1"], "p_size = 1, k_size = 1: a batch must hold from 2 images"),
+    (["batch_size", "1", "sample_method", "none"], "batch_size = 1: a batch must hold from 2 images"),
+    (["p_size", "60000", "k_size", "60000"], "p_size = 60000, k_size = 60000: a batch must hold from 2 images"),
+    (["backbone", "resnet18"], "mda_layers = (0, 2, 3, 0): the stages of resnet18 have (2, 2, 2, 2) blocks, so give mda_layers"),
+    (["mda_layers", "(0, 5, 3, 0)"], "mda_layers = (0, 5, 3, 0): the stages of resnet50 have (3, 4, 6, 3) blocks"),
+    (["num_workers", "100000"], "num_workers = 100000: must be from 0 to 256"),
+    (["image_size", "(100000, 64)"], "image_size = (100000, 64): each must be from 32 to 2,048"),
+    (["image_size", "(16, 64)"], "image_size = (16, 64): each must be from 32 to 2,048"),
+    (["image_size", "(64, 64, 64)"], "image_size = (64, 64, 64): give 2 numbers"),
+    (["test_batch_size", "1" + "0" * 30], "test_batch_size = 1"), (["mda_m", "1000000000000"], "mda_m = 1000000000000: must be"),
+    (["p_size", "0x" + "f" * 9999], "p_size = a number of thousands of digits: must be from 1 to 65,536"),
+    (["output_dir", ""], "output_dir is empty: name a folder"),
+    (["prefix", "../../other"], "prefix = '../../other' is a part of a folder's name, so it cannot hold /, \\ or .."),
+    (["prefix", "a/b"], "prefix = 'a/b' is a part"), (["prefix", "a\\b"], "is a part"), (["prefix", "x" * 101], "is longer than 100 bytes"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused_before_any_image_is_read(opts, said):
+    message = refusal(None, *opts)
+    assert said in message and message.startswith("configuration: ") and len(message) < 250
+
+
+def test_the_batch_of_the_other_samplers_is_not_looked_at():
+    assert load_config(None, ["batch_size", "1"]).p_size == 8
+    assert load_config(None, ["p_size", "1", "k_size", "1", "sample_method", "none"]).k_size == 1
+
+
+@pytest.mark.parametrize("backbone", BLOCKS)
+def test_the_backbones_have_so_many_blocks(backbone):
+    network = RESNETS[backbone].make(weights=None)
+    assert BLOCKS.keys() == RESNETS.keys()
+    assert BLOCKS[backbone] == tuple(len(getattr(network, f"layer{stage}")) for stage in (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("text", [
+    "lr: " + "[" * 5000 + "]" * 5000, "lr: " + "9" * 5000, "image_size: \"" + "(" * 5000 + "\"", "lr: 2001-99-99", "[" * 5000,
+    "prefix: \"\\ud800\"", "prefix: \"a\\0b\"", "output_dir: \"a\\0b\"", "cache_dir: \"a\\nb\"", "output_dir: ~nosuchuser/x",
+    "num_epoch: 0x" + "f" * 9000, "mda_layers: &a [*a, 1, 1, 1]", "p_size: {a: 1}", "? [a]\n: 1", "lr: !!python/object/apply:os.getcwd []",
+])  # fmt: skip
+def test_a_hostile_yml_gives_one_short_line(yml, text):
+    message = refusal(yml(text))
+    assert message.count("\n") == 0 and len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "key, value", [("prefix", "a\0b"), ("cache_dir", "a\x1bb"), ("resume", "a\nb"), ("image_size", "(" * 5000)]
+)
+def test_a_hostile_value_on_the_command_line(key, value):
+    assert refusal(None, key, value).startswith(f"command line: {key} = ")
+
+
+def test_a_key_that_stands_twice_is_refused(yml):
+    path = yml("lr: 1\nwd: 0\nlr: 2\n")
+    assert refusal(path) == f"{path}: 'lr' stands a second time in line 3; keep one"
+
+
+def test_a_file_that_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.yml")
+    assert "not a file" in refusal(str(tmp_path / "run.yml"))
+
+
+def test_an_empty_yml_is_said(yml, caplog):
+    load_config(yml(""))
+    assert "holds no key, so it changes nothing" in caplog.text
+
+
+@pytest.mark.parametrize("name", [key.name for key in KEYS.values() if key.is_path])
+def test_the_home_folder_in_every_path(yml, name, monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert load_config(None, [name, "~/x"])[name] == load_config(yml(f"{name}: ~/x"))[name] == "/somewhere/x"
+    assert name in ("output_dir", "resume", "data_root", "cache_dir", "pretrained")
+
+
+def test_names_that_the_locale_cannot_express():
+    code = "import sys; from configs import load_config; load_config(None, ['output_dir', sys.argv[1]])"
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "r\u00fcn"], cwd=CONFIGS.parent, env=ascii_only, capture_output=True, text=True
+    )
+    assert done.stderr.splitlines()[-1].endswith("cannot have in their names; PYTHONUTF8=1 makes Python use UTF-8")
+
+
+def test_keys_with_an_equals_sign():
+    cfg = load_config(None, ["lr=1e-3", "num_epoch", "2", "image_size=(64, 32)", "resume="])
+    assert (cfg.lr, cfg.num_epoch, cfg.image_size, cfg.resume) == (1e-3, 2, (64, 32), "")
+    assert refusal(None, "num_epochs=3").startswith("command line: unknown key 'num_epochs'; did you mean num_epoch?")
+
+
+def test_a_run_is_the_base_of_what_is_given(yml):
+    run = {**load_config(None, ["lr", "0.5", "p_size", "3", "wd", "1"]), "gone": 1}
+    cfg = load_config(yml("p_size: 5"), ["wd", "2"], ("RUN", run))
+    assert (cfg.lr, cfg.p_size, cfg.wd) == (0.5, 5, 2.0)
+    with pytest.raises(UserError, match="RUN: lr = 'x' must be a number"):
+        load_config(None, [], ("RUN", {"lr": "x"}))
+
+
+def test_every_number_has_a_bound():
+    assert [key.name for key in KEYS.values() if key.kind is int and (key.least is None or key.most is None)] == []
+    assert [key.name for key in KEYS.values() if key.kind is float and key.least is None and key.above is None] == []
+
+
+def test_cautions_of_compiling_what_is_recomputed():
+    (line,) = cautions(load_config(None, ["compile", "true", "grad_checkpoint", "true"]))
+    assert line.startswith("compile = True has no effect with grad_checkpoint")
 
 
 # ---------------------------------------------------------------------------------------------------------- table

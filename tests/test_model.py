@@ -11,6 +11,8 @@ from configs import load_config
 from engine.checkpoint import load_weights_into, open_checkpoint
 from losses import build_criterion
 from models import build_model
+from models.backbones.resnet import RESNETS, build_resnet
+from models.mcja import MCJA
 from tests.conftest import GOLDEN, golden
 from utils.errors import UserError
 from utils.types import Labels, Modality
@@ -122,8 +124,9 @@ def test_adapters_can_be_switched_off():
 
 
 def test_too_many_adapters():
+    backbone = build_resnet(RESNETS["resnet18"], drop_last_stride=False)
     with pytest.raises(UserError, match="stage 2 has only 2 blocks"):
-        small("mda_layers", "[0,3,0,0]")
+        MCJA(backbone, 5, (0, 3, 0, 0), mda_masks=2)
 
 
 def test_unknown_backbone_lists_the_choices():

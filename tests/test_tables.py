@@ -213,7 +213,7 @@ def test_a_mistake_in_a_field(table_file, fields, said):
     ({"name": "b", "keys": ["lr"]}, "row 'b': keys = ['lr'] must be `name: value` pairs"),
     ({"name": "b", "keys": {"vimc_gw": True}}, "row 'b': keys: unknown key 'vimc_gw'; did you mean vimc_wg?"),
     ({"name": "b", "keys": {"lr": "fast"}}, "row 'b': keys: lr = 'fast' must be a number"),
-    ({"name": "b", "keys": {"lr": -1}}, "row 'b': configuration: lr = -1.0: must be a positive number"),
+    ({"name": "b", "keys": {"lr": -1}}, "row 'b': configuration: lr = -1.0: must be finite and above 0"),
     ({"name": "b", "keys": {"test_only": True}}, "row 'b': keys: test_only cannot be set here: give the row `tests: ROW`"),
     ({"name": "b", "tests": "c"}, "row 'b': tests = 'c' must name a row above it that trains its model"),
     ({"name": "b", "tests": "b"}, "row 'b': tests = 'b' must name a row above it that trains its model"),

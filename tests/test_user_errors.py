@@ -55,7 +55,7 @@ def broken_sysu(sysu_root, tmp_path) -> Path:
         (["backbone", "vit"], "choose one of: resnet101, resnet18"),
         (["k_size", "3"], "k_size = 3: must be even"),
         (["p_size", "50"], "has only 8 identities; lower p_size"),
-        (["mda_layers", "[0, 9, 0, 0]"], "stage 2 has only 2 blocks"),
+        (["mda_layers", "[0, 9, 0, 0]"], "the stages of resnet18 have (2, 2, 2, 2) blocks"),
         (["soft_rank", "fast"], "choose one of auto, native, torchsort"),
         (["resume", "/nowhere/last.pth"], "/nowhere/last.pth: no such file"),
         (["resume", "configs"], "resume = configs: the folder holds no last.pth"),
