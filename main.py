@@ -40,7 +40,7 @@ DEFAULT_SEED = 8
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
-    parser.add_argument("--gpu", default="0", help="number of the GPU, or cpu (default: 0; torchrun: one each)")
+    parser.add_argument("--gpu", default="0", help="number of the GPU, cpu, or mps (default: 0; torchrun: one each)")
     parser.add_argument("--seed", type=natural, help=f"of everything (default: {DEFAULT_SEED}, or the resumed run's)")
     parser.add_argument("--desc", help="last part of the run folder's name")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")

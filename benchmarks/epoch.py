@@ -93,7 +93,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
     parser.add_argument("--pictures", type=int, default=sum(COUNTS), help=f"default: {sum(COUNTS)}")
     parser.add_argument("--batches", type=int, help="to be timed (default: on a GPU a whole epoch, else 20)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
     parser.add_argument("--folder", help="for pictures and cache (default: a temporary one)")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: cache gpu")
     args = parser.parse_intermixed_args(argv)

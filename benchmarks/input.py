@@ -57,7 +57,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=[384, 192], metavar=("H", "W"), help="default: 384 192")
     parser.add_argument("--batch", type=int, default=128, help="default: 128")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
     args = parser.parse_args(argv)
     for name in ("pictures", "batch", "rounds"):
         if getattr(args, name) < 1:

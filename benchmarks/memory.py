@@ -75,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 64, 128, 256], help="default: 32 64 128 256")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: backbone resnet101")
     args = parser.parse_intermixed_args(argv)
     if min(args.batches) < 2:

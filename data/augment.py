@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data import kernels
 from data.vimc import box_mask, cross_channel_cutmix, shift_hue, spectrum_jitter, weighted_grayscale
+from utils.device import constant
 from utils.types import Modality
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,7 +44,7 @@ class Recipe(NamedTuple):
 
 def normalise(images: Tensor) -> Tensor:
     """[B, 3, H, W] uint8 -> float32, scaled to [0, 1] and normalised with ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (constant(values, images.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return images.float().div_(255).sub_(mean).div_(std)
 
 

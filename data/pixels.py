@@ -61,7 +61,7 @@ def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device,
 def find_home(name: str, kind: str, needed: int, device: torch.device) -> torch.device | None:
     """The device whose memory is to hold so many bytes; None: none. At most half of what is free is taken."""
     if kind == "gpu":
-        lack = "there is no GPU in use" if device.type == "cpu" else lack_of_memory(device, needed)
+        lack = "there is no GPU in use" if device.type != "cuda" else lack_of_memory(device, needed)
         if lack is None:
             return device
         logger.warning(f"cache = gpu: {name}: {lack}; trying main memory")

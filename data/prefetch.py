@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -19,6 +20,12 @@ def own_run(rows: Sequence[int]) -> Sequence[int]:
         raise UserError(f"{len(rows)} test pictures are too few for {me().world} processes; start fewer")
     run = split_in_order(len(rows), me().rank, me().world)
     return rows[run.start : run.stop]
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream that copies to a GPU: memory freed on one stream serves that stream only."""
+    return torch.cuda.Stream(device)
 
 
 class Prefetcher:
@@ -49,7 +56,7 @@ class Prefetcher:
         return self._ahead() if self.device.type == "cuda" else iter(self.loader)
 
     def _ahead(self) -> Iterator[Batch]:
-        side, waiting = torch.cuda.Stream(self.device), None
+        side, waiting = side_stream(self.device), None
         for batch in self.loader:
             with torch.cuda.stream(side):
                 images = batch.images.to(self.device, non_blocking=True)

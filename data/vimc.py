@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from utils.device import constant
+
 
 def weighted_grayscale(images: Tensor, weights: Tensor) -> Tensor:
     """WG: grey = w_r R + w_g G + w_b B, truncated to 8 bits. weights: [B, 3] float, each row summing to at most 1."""
@@ -40,7 +42,7 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     after, before = ((brightest + step) % 3 for step in (1, 2))
     slope = (_at(rgb, after) - _at(rgb, before)) / chroma.clamp(min=1)
     hue = 2 * brightest + slope + 6 * shift.float()[:, None, None]
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]
+    offsets = constant((5.0, 3.0, 1.0), images.device)[:, None, None]
     sector = (hue[:, None] + offsets) % 6
     drop = torch.minimum(sector, 4 - sector).clamp(0, 1)
     return (value[:, None] - chroma[:, None] * drop + 0.5).to(torch.uint8)

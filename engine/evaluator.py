@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from ignite.engine import Engine
@@ -16,10 +18,14 @@ from data.vimc import spectra
 from engine.distributed import gather_features
 from engine.retrieval.protocols import Ranker, chance, evaluate_settings, narrowed
 from models.folding import folded
+from utils.device import with_float64
+from utils.errors import UserError
 from utils.logging import logger
 from utils.processes import on_main
 from utils.terminal import bar_options
-from utils.types import Batch, Exclusion, Features, Modality, ResultRow, Setting, Split, Stage
+from utils.types import Batch, Exclusion, Features, Modality, Record, ResultRow, Setting, Split, Stage
+
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # torch's words for it
 
 
 class Evaluator:
@@ -75,14 +81,17 @@ class Evaluator:
         Each process embeds the pictures that its loaders have, and gets the embeddings of all.
         """
         network = folded(model, autocast=self.dtype is not None)
-        counts = {Modality.VISIBLE: len(self.split.visible), Modality.INFRARED: len(self.split.infrared)}
+        records = {Modality.VISIBLE: self.split.visible, Modality.INFRARED: self.split.infrared}
         own = {
             modality: extract_features(
                 network, loader, self.device, with_spectra and modality == Modality.VISIBLE, self.dtype
             )
             for modality, loader in self.loaders.items()
         }
-        return {modality: gather_features(features, counts[modality]) for modality, features in own.items()}
+        features = {modality: gather_features(part, len(records[modality])) for modality, part in own.items()}
+        for modality, part in features.items():
+            require_finite(part.embeddings, records[modality])
+        return features
 
     def narrowed(self, protocols: Sequence[str]) -> Evaluator:
         """An evaluator of these protocols that embeds only the pictures they use."""
@@ -110,16 +119,32 @@ def result_rows(
     trial: int | None,
     stage: Stage,
 ) -> list[ResultRow]:
-    """A row of every setting under each ranking, in percent."""
-    results = {
-        name: evaluate_settings(features, settings, excluded, ranker, memory_gb) for name, ranker in rankers.items()
-    }
+    """A row of every setting under each ranking, in percent. UserError where memory does not suffice."""
+    results = {}
+    for name, ranker in rankers.items():
+        with enough_memory(name, memory_gb):
+            results[name] = evaluate_settings(features, settings, excluded, ranker, memory_gb)
     rows = []
     for setting in settings:
         for ranking, metrics in results.items():
             percent = {name: round(100 * value, 6) for name, value in metrics[setting.protocol].items()}
             rows.append(ResultRow(stage.name, stage.epoch, setting.protocol, trial, stage.selected_on, ranking, **percent))  # fmt: skip
     return rows
+
+
+@contextmanager
+def enough_memory(ranking: str, memory_gb: float) -> Iterator[None]:
+    """Turns what numpy, numba and torch raise where memory is lacking into one line with the way out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lacking = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or NO_MEMORY.search(str(error))
+        if not lacking:
+            raise
+        raise UserError(
+            f"ranking ({ranking}): not enough memory, though it was told to hold {memory_gb:g} GB beside the embeddings; "
+            "give less: main.py's key eval_memory_gb, --memory-gb of tools.evaluate"
+        ) from None
 
 
 def extract_features(
@@ -131,6 +156,8 @@ def extract_features(
 ) -> Features:
     """Embed every picture once per spectrum; each is decoded once. The features are float32 and stay on the device.
 
+    Nothing waits for the device before the last picture. What a Mac's GPU embeds goes to the CPU, to be ranked there.
+
     model: in eval mode.
     """
     views: Callable[[Tensor], list[Tensor]] = spectra if with_spectra else lambda images: [images]
@@ -140,14 +167,26 @@ def extract_features(
         images = batch.images.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             embeddings = torch.stack([model(normalise(view)).embeddings for view in views(images)])
-        return embeddings.float(), batch.pids.to(device), batch.cameras.to(device)
+        return embeddings.float(), batch.pids, batch.cameras
 
     engine, store = Engine(step), EpochOutputStore()
     store.attach(engine, "features")
     ProgressBar(desc="embedding", **bar_options()).attach(engine)
     engine.run(loader)
     embeddings, pids, cameras = zip(*store.data)
-    return Features(torch.cat(embeddings, dim=1), torch.cat(pids), torch.cat(cameras))
+    place = with_float64(device)
+    return Features(torch.cat(embeddings, dim=1).to(place), torch.cat(pids).to(place), torch.cat(cameras).to(place))
+
+
+def require_finite(embeddings: Tensor, records: Sequence[Record]) -> None:
+    """UserError that names a picture whose embedding, in [V, N, D] of N records, has a NaN or an infinity."""
+    rows = (~embeddings.isfinite().all(dim=2).all(dim=0)).nonzero()[:, 0].tolist()
+    if rows:
+        raise UserError(
+            f"{len(rows)} of {len(records)} {records[rows[0]].modality.name.lower()} test images have embeddings that are "
+            f"not finite, {records[rows[0]].path} first: the model's weights are damaged or diverged; test another "
+            "checkpoint, or with eval_amp false if that is true"
+        )
 
 
 def mean_rank1(rows: Sequence[ResultRow]) -> float:

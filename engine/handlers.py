@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from data.samplers import EpochBatchSampler
 from engine.curves import Curves
+from utils.device import with_float64
 from utils.errors import UserError
 from utils.logging import logger
 from utils.processes import is_main
@@ -85,7 +86,9 @@ def attach_log(
     """
     ProgressBar(**bar_options()).attach(trainer)
     for name in names:
-        Average(output_transform=lambda output, name=name: output[name], device=device).attach(trainer, name)
+        Average(output_transform=lambda output, name=name: output[name], device=with_float64(device)).attach(
+            trainer, name
+        )
     started = [0.0]
 
     @trainer.on(Events.EPOCH_STARTED)

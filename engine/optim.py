@@ -17,12 +17,17 @@ from utils.types import Group
 
 def adam(groups: Sequence[dict[str, Any]], decay: float) -> Adam:
     """Adam with coupled L2, one kernel for all parameters."""
-    return Adam(groups, weight_decay=decay, fused=True)
+    return Adam(groups, weight_decay=decay, fused=can_fuse(groups))
+
+
+def can_fuse(groups: Sequence[dict[str, Any]]) -> bool:
+    """Whether every torch has one kernel for these parameters: on a Mac's GPU only some do."""
+    return all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
 
 
 def sgd(groups: Sequence[dict[str, Any]], decay: float) -> SGD:
     """SGD with Nesterov momentum 0.9 and coupled L2, one kernel for all parameters."""
-    return SGD(groups, lr=groups[0]["lr"], momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
+    return SGD(groups, lr=groups[0]["lr"], momentum=0.9, nesterov=True, weight_decay=decay, fused=can_fuse(groups))
 
 
 # name -> (parameter groups with their rates, weight decay) -> optimiser
@@ -155,9 +160,14 @@ def align(optimizer: Optimizer) -> None:
 def precision(enabled: bool, name: str, device: torch.device) -> torch.dtype | None:
     """The autocast type of a training step, or None for float32.
 
-    name: auto | fp16 | bf16 | none. auto is bf16 on GPUs that compute in it, fp16 on others, None on a CPU.
+    name: auto | fp16 | bf16 | none. auto is bf16 on GPUs that compute in it, fp16 on others, None on a CPU. A Mac's GPU
+    trains in float32, whatever is asked for.
     """
     if not enabled or name == "none":
+        return None
+    if device.type == "mps":
+        if name != "auto":
+            logger.warning(f"amp_dtype = {name} is not for a Mac's GPU: training in float32")
         return None
     if device.type == "cpu":
         if name == "fp16":

@@ -13,6 +13,7 @@ from engine.compiled import Compiled
 from engine.distributed import parallel, whole
 from engine.optim import Optimizers, gradient_scaler
 from losses.criterion import Criterion
+from utils.device import with_float64
 from utils.types import Batch, Labels, Output, Views
 
 # (batch, its images uint8 on the device; generator of the CPU) -> the views of the batch's records
@@ -76,7 +77,8 @@ def create_learner(
     network = Compiled(model) if compile else model
 
     def observe(batch: Batch) -> Views:
-        return augmentation(batch._replace(images=batch.images.to(device, non_blocking=True)))
+        views = augmentation(batch._replace(images=batch.images.to(with_float64(device), non_blocking=True)))
+        return views._replace(images=views.images.to(device, non_blocking=True))
 
     def forward(views: Views, batch: Batch) -> tuple[Output, Labels]:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):

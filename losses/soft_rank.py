@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from utils.device import with_float64
+
 ROWS_AT_ONCE = 2**24  # entries of the [rows, n, n] table of means that `isotonic_blocks` holds
 
 
@@ -42,11 +44,11 @@ def isotonic_blocks(target: Tensor) -> Tensor:
     regression); a block is a run of equal v. Neighbouring blocks of equal mean are one, as in pool-adjacent-violators.
     """
     n = target.shape[1]
-    parts = target.double().split(max(1, ROWS_AT_ONCE // (n * n)))
+    parts = target.to(with_float64(target.device)).double().split(max(1, ROWS_AT_ONCE // (n * n)))
     fit = torch.cat([_min_max(part) for part in parts])
     # float64 rounding must not split a block: one fitted value may come from differently summed means
     falls = fit[:, :-1] - fit[:, 1:] > 1e-9 * (1 + fit[:, 1:].abs())
-    return torch.nn.functional.pad(falls.long(), (1, 0)).cumsum(dim=1)
+    return torch.nn.functional.pad(falls.long(), (1, 0)).cumsum(dim=1).to(target.device)
 
 
 def _min_max(target: Tensor) -> Tensor:

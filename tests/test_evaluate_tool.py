@@ -258,7 +258,7 @@ def test_without_out_nothing_is_written(regdb_arrays, tmp_path, capsys):
         ("sysu", ["--out", "nowhere/rows.jsonl"], "--out nowhere/rows.jsonl: there is no folder nowhere"),
         ("sysu", ["--out", "."], "--out .: is a folder"),
         ("sysu", ["--out", "/dev/full"], "--out /dev/full: is a pipe or a device"),
-        ("sysu", ["--device", "tpu"], "--device tpu: give cpu, cuda or cuda:N"),
+        ("sysu", ["--device", "tpu"], "--device tpu: give cpu, cuda, cuda:N or mps"),
         ("sysu", ["--device", "cuda:99"], "--device cuda:99: there are "),
         ("sysu", ["--memory-gb", "0"], "argument --memory-gb: '0' is not a number above 0"),
         ("sysu", ["--memory-gb", "much"], "argument --memory-gb: 'much' is not a number above 0"),

@@ -1,3 +1,6 @@
+import re
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -6,8 +9,9 @@ from configs import load_config
 from data import build_benchmark, sysu
 from data.augment import normalise
 from engine import build_evaluator
-from engine.evaluator import Evaluator, extract_features, mean_rank1
+from engine.evaluator import Evaluator, enough_memory, extract_features, mean_rank1
 from engine.retrieval.protocols import cosine_ranking
+from utils.errors import UserError
 from utils.types import Batch, Modality, Output, Record, ResultRow, Setting, Split, Stage, Trial
 
 CPU = torch.device("cpu")
@@ -126,3 +130,43 @@ def test_the_precision_of_embedding_is_a_key(sysu_root, given, expected):
     )
     benchmark = build_benchmark(cfg, 0)
     assert build_evaluator(cfg, benchmark, benchmark.test, CPU).dtype == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_embeddings_that_are_not_finite_are_refused_by_name(evaluator, value):
+    class Broken(MeanColour):
+        def forward(self, images):
+            output = super().forward(images)
+            output.embeddings[images.mean(dim=(1, 2, 3)) > 0] *= value  # identity 3
+            return output
+
+    evaluator.split = evaluator.split._replace(
+        visible=[record._replace(path=f"{record.pid}.png") for record in evaluator.split.visible]
+    )
+    evaluator.loaders[Modality.VISIBLE] = [b._replace(images=b.images * (b.pids > 1)[:, None, None, None] * 4) for b in evaluator.loaders[Modality.VISIBLE]]  # fmt: skip
+    with pytest.raises(UserError, match="[12] of 3 visible test images have embeddings that are not finite, [23].png"):
+        evaluator(Broken(), Stage("test", 1), ["cosine"])
+
+
+def numpy_s():
+    np.empty((2**40, 2**10))
+
+
+def torch_s():
+    torch.empty(2**50)
+
+
+def a_gpu_s():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize("work", [numpy_s, torch_s, a_gpu_s])
+def test_memory_that_is_lacking_is_one_line_with_the_way_out(work):
+    said = "ranking (mser): not enough memory, though it was told to hold 0.5 GB beside the embeddings; give less: "
+    with pytest.raises(UserError, match=re.escape(said) + ".*eval_memory_gb.*--memory-gb"), enough_memory("mser", 0.5):
+        work()
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="must match the size"), enough_memory("mser", 0.5):
+        torch.zeros(2) + torch.zeros(3)

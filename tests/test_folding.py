@@ -3,10 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from configs import load_config
-from models import build_model
+from models import build_model, folding
 from models.folding import FusedBlock, folded
+from utils.logging import logger
 
 PICTURES = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(2))
 
@@ -69,3 +71,27 @@ def test_the_model_itself_is_left_alone():
     assert model.training and not copied.training
     assert model.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def changed(self, x):
+    raise TypeError("_convolution_pointwise(): one more argument, please")
+
+
+def wrong(self, x):
+    return torch.zeros_like(x)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("operator", [changed, wrong])
+def test_an_operator_that_torch_changed_is_tried_once_and_left_alone(monkeypatch, caplog, operator):
+    monkeypatch.setattr(FusedBlock, "forward", operator)
+    monkeypatch.setattr(logger, "propagate", True)
+    folding.fused_blocks_work.cache_clear()
+    model, before = trained("resnet18").eval(), torch.get_rng_state()
+    copies = [folded(model), folded(model)]
+    folding.fused_blocks_work.cache_clear()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(isinstance(module, FusedBlock) for copied in copies for module in copied.modules())
+    assert any(isinstance(module, BasicBlock) for module in copies[0].modules())
+    (record,) = caplog.records
+    assert "fused convolutions cannot be used" in record.getMessage()

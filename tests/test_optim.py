@@ -7,7 +7,7 @@ from torch import nn
 from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, adam, align, gradient_scaler, precision
 from utils.types import Group
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+CPU, GPU, MAC = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
 
 
 def rates(factor, epochs):
@@ -100,6 +100,9 @@ def test_weight_decay_is_coupled():
         (True, "fp16", GPU, True, torch.float16),
         (True, "none", GPU, True, None),
         (False, "auto", GPU, True, None),
+        (True, "auto", MAC, True, None),
+        (True, "bf16", MAC, True, None),
+        (True, "fp16", MAC, True, None),
         (False, "bf16", CPU, True, None),
     ],
 )
@@ -111,6 +114,7 @@ def test_precision(monkeypatch, enabled, name, device, has_bf16, expected):
 def test_only_fp16_is_scaled():
     assert not gradient_scaler(CPU, None).is_enabled() and not gradient_scaler(CPU, torch.bfloat16).is_enabled()
     assert gradient_scaler(CPU, torch.float16).is_enabled()
+    assert not gradient_scaler(MAC, None).is_enabled()
 
 
 def test_moments_saved_in_another_layout_go_on_the_same():

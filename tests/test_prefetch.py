@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from data.images import PictureDataset, as_it_is
 from data.pixels import HeldPixels
-from data.prefetch import Prefetcher
+from data.prefetch import Prefetcher, side_stream
 from utils.types import Batch, Modality, Record
 
 ROWS = [[3, 0], [1, 1, 4], [2]]
@@ -61,9 +61,10 @@ class Stream:
         return "current"
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_each_batch_is_on_its_way_before_the_one_before_is_used(monkeypatch, count):
-    log: list[str] = []
+@pytest.fixture
+def streams(monkeypatch):
+    """(what is done on pretended streams, those that were made)."""
+    log, made = [], []
 
     @contextmanager
     def within(stream):
@@ -71,9 +72,21 @@ def test_each_batch_is_on_its_way_before_the_one_before_is_used(monkeypatch, cou
         yield
         log.append("}")
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream(log))
+    def make(device):
+        made.append(Stream(log))
+        return made[-1]
+
+    monkeypatch.setattr(torch.cuda, "Stream", make)
     monkeypatch.setattr(torch.cuda, "stream", within)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(log))
+    side_stream.cache_clear()
+    yield log, made
+    side_stream.cache_clear()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_each_batch_is_on_its_way_before_the_one_before_is_used(streams, count):
+    log, _ = streams
     batches = [Batch(Images(number, log), *[None] * 4) for number in range(count)]
     for batch in Prefetcher(batches, torch.device("cuda", 0)):
         log.append(f"train on {batch.images.name}")
@@ -85,6 +98,18 @@ def test_each_batch_is_on_its_way_before_the_one_before_is_used(monkeypatch, cou
         3: [*copied[0], *copied[1], *arrived[0], *copied[2], *arrived[1], *arrived[2]],
     }
     assert log == expected[count]
+
+
+def test_all_passes_over_all_loaders_copy_on_one_stream(streams):
+    """Memory that was freed on one stream serves no other: a new stream for each pass would strand it."""
+    log, made = streams
+    batches = [Batch(Images(number, log), *[None] * 4) for number in range(2)]
+    for _ in range(3):
+        for loader in (Prefetcher(batches, torch.device("cuda", 0)), Prefetcher(batches, torch.device("cuda", 0))):
+            assert len(list(loader)) == 2
+    assert len(made) == 1
+    list(Prefetcher(batches, torch.device("cuda", 1)))
+    assert len(made) == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

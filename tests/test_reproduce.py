@@ -458,7 +458,7 @@ def test_collecting_starts_nothing(table, tmp_path, monkeypatch, capsys):
     (["configs/tables/none.yml"], "configs/tables/none.yml: cannot be read"),
     (["configs/tables/main_sysu.yml", "data_root", "/nowhere"], "data_root /nowhere: no such folder"),
     (["configs/tables/main_sysu.yml", "--jobs", "0"], "--jobs 0: give 1 or more"),
-    (["configs/tables/main_sysu.yml", "--gpu", "0,1"], "--gpu 0,1: give the number of the first GPU, or cpu"),
+    (["configs/tables/main_sysu.yml", "--gpu", "0,1"], "--gpu 0,1: give the number of the first GPU, cpu, or mps"),
     (["configs/tables/main_sysu.yml", "lr"], "overrides come in pairs"),
     ([], "the following arguments are required: TABLE.yml"),
 ])  # fmt: skip

@@ -22,7 +22,7 @@ from engine.evaluator import result_rows
 from engine.retrieval.protocols import Ranker, rankers
 from tools.features import NAMES, SIDES, FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
-from utils.device import named_device
+from utils.device import named_device, with_float64
 from utils.errors import UserError, pick
 from utils.files import expanded
 from utils.memory import peak_memory_gb
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = rules.settings(file, args)
     require_galleries(file, settings)
     chosen = rankings(args.rank, spectra=len(file.features[Modality.VISIBLE].embeddings))
+    device = with_float64(device)  # which the metrics need
     features = {modality: Features(*(tensor.to(device) for tensor in side)) for modality, side in file.features.items()}
     outcomes = {
         name: outcome(features, settings, dataset.excluded, name, known[name], args.memory_gb, args.split)
@@ -82,7 +83,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="cosine, mser, k_reciprocal, separated by commas (default: cosine, and mser where there are four spectra)",
     )
     parser.add_argument("--out", type=expanded, metavar="FILE", help="write the rows there, one JSON object per line")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
     parser.add_argument(
         "--memory-gb", type=positive, default=1.0, metavar="GB", help="for ranking, beside the embeddings (default: 1)"
     )

@@ -102,10 +102,10 @@ def slots_of(gpu: str, jobs: int, elsewhere: bool) -> list[str]:
     """What each of the runs at a time is told as --gpu. elsewhere: the GPUs are those of another machine."""
     if jobs < 1:
         raise UserError("--jobs 0: give 1 or more")
-    if gpu == "cpu":
-        return ["cpu"] * jobs
+    if gpu in ("cpu", "mps"):
+        return [gpu] * jobs
     if not gpu.isdecimal():
-        raise UserError(f"--gpu {gpu}: give the number of the first GPU, or cpu")
+        raise UserError(f"--gpu {gpu}: give the number of the first GPU, cpu, or mps")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count and int(gpu) + jobs > count and not elsewhere:
         raise UserError(f"--gpu {gpu} --jobs {jobs}: there are {count} GPUs, numbered from 0")

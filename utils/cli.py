@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 
 from utils.errors import UserError
-from utils.memory import keep_freed_memory
 from utils.processes import LOST, claim, join, leave, lost_another, part, started_together
 from utils.terminal import last_line, lost_output
 
@@ -74,10 +73,8 @@ def _without_output(fault: OSError) -> int:
 def run_together(work: Callable[[], None]) -> int:
     """exit_code(work), in this process or in each of several that torchrun started; one of these says what went wrong.
 
-    A process that fails ends at once, whatever the others wait for; torchrun then ends them. Memory that is freed stays
-    the process's own (utils/memory.py).
+    A process that fails ends at once, whatever the others wait for; torchrun then ends them.
     """
-    keep_freed_memory()
     if not started_together():
         return exit_code(work)
     try:
