@@ -68,8 +68,7 @@ def expanded_pairs(nodes: Tensor, near: Neighbours, k1: int, memory_gb: float) -
     added = []
     for part in blocks(len(keys), 8 * (k1 + 1), memory_gb):
         rows, members = full.rows[part], full.columns[part]
-        entries = ranges(halves.bounds[members], sizes[members])
-        owner = torch.arange(len(rows), device=rows.device).repeat_interleave(sizes[members])
+        entries, owner = ranges(halves.bounds[members], sizes[members], int(sizes[members].sum()))
         candidates = rows[owner] * count + halves.columns[entries]
         inside = contains(keys, candidates)
         shared = torch.zeros_like(rows).index_add_(0, owner, inside.long())

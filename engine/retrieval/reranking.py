@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.retrieval import kernels
 from engine.retrieval.distances import RESULT_SHARE, blocks, may_keep, squared_distances, take
 from engine.retrieval.neighbours import Neighbours, Pairs, nearest
-from engine.retrieval.sparse import Rows, blend, jaccard_distances, mean_rows
+from engine.retrieval.sparse import Rows, blend, jaccard_to, mean_rows
 
 # rows of the gallery [G] -> (queries, distances to those gallery pictures [b, G]), a block of queries at a time
 Ranking = Callable[[Tensor], Iterator[tuple[slice, Tensor]]]
@@ -116,12 +116,12 @@ def final_distances(
     farthest: [C], of the queries.
     """
     encoded = mean_rows(weights, expansion.queries, memory_gb)
+    jaccard = jaccard_to(encoded, weights, expansion.gallery, memory_gb)
     count = len(farthest) // spectra
     # Tensor operations hold a number for each spectrum of a gallery picture, the kernels their mean only.
     width = spectra * len(columns) * (1 if kernels.on_cpu(farthest) else 2 * len(expansion.gallery))
     for part in blocks(count, width, memory_gb, RESULT_SHARE):
         queries = torch.arange(part.start, part.stop, device=farthest.device)
         rows = (torch.arange(spectra, device=farthest.device)[:, None] * count + queries).flatten()
-        distances = jaccard_distances(encoded, rows, weights, expansion.gallery, memory_gb)
-        final = cross.blend(distances, rows, columns, positive(farthest), lam)
+        final = cross.blend(jaccard(rows), rows, columns, positive(farthest), lam)
         yield part, final.view(spectra, len(queries), -1).mean(dim=0) if spectra > 1 else final

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engine.retrieval import kernels
-from engine.retrieval.distances import BLOCK_SHARE, blocks
+from engine.retrieval.distances import blocks
 
 ROWS_AT_ONCE = 512  # of one thread
 TILE = 1024  # gallery rows that one thread holds by columns: few enough for its cache
+TERMS_SHARE = 1 / 8  # of the memory, for what the tensor operations lay out at a time: few launches, few waits
 BYTES_PER_TERM = 48  # what the tensor operations hold for one term of a sum of smaller weights
 
 
@@ -41,28 +43,37 @@ def mean_rows(weights: Rows, sources: Tensor, memory_gb: float) -> Rows:
     return Rows.of(lengths, columns, values, weights.width)
 
 
-def jaccard_distances(queries: Rows, chosen: Tensor, weights: Rows, sources: Tensor, memory_gb: float) -> Tensor:
-    """1 - s / (2 - s), s summing the smaller weight of two rows over all columns; the mean over the gallery's spectra.
+def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) -> Callable[[Tensor], Tensor]:
+    """Distances 1 - s / (2 - s), s summing the smaller weight of two rows over all columns: a function of chosen rows.
 
-    One side are the rows `chosen` [Q] int64 of `queries`; the other, for spectrum v of gallery picture g, is the mean
-    of the rows sources[v, g] of `weights`, [V, G, k] int64. Rows sum to 1 or are empty. -> [Q, G].
+    It takes rows [Q] int64 of `queries` and gives [Q, G]. The other side, for spectrum v of gallery picture g, is the mean
+    of the rows sources[v, g] of `weights`, [V, G, k] int64; the distance is the mean over V. Rows sum to 1 or are empty.
     """
     spectra, pictures, _ = sources.shape
     sources = sources.transpose(0, 1).flatten(0, 1)  # a picture's spectra stand together
-    if not kernels.on_cpu(sources):
-        shared = _shared_weight(queries, chosen, mean_rows(weights, sources, memory_gb), memory_gb)
+    if kernels.on_cpu(sources):
+        return partial(_jaccard_in_tiles, queries, weights, sources.contiguous(), spectra)
+    gallery = Turned.of(mean_rows(weights, sources, memory_gb))
+
+    def distances(chosen: Tensor) -> Tensor:
+        shared = _shared_weight(queries, chosen, gallery, memory_gb)
         return (1 - shared / (2 - shared)).view(len(chosen), pictures, spectra).mean(dim=2)
-    out = torch.empty(len(chosen), pictures, dtype=weights.values.dtype)
-    result, indices = out.numpy(), sources.contiguous().numpy()
-    query_arrays, arrays = ([part.numpy() for part in rows[:3]] for rows in (queries, weights))
-    rows = chosen.numpy()
+
+    return distances
+
+
+def _jaccard_in_tiles(queries: Rows, weights: Rows, sources: Tensor, spectra: int, chosen: Tensor) -> Tensor:
+    """By compiled loops: a thread makes the rows of some gallery pictures and is done with them while they are in its cache."""
+    out = torch.empty(len(chosen), len(sources) // spectra, dtype=weights.values.dtype)
+    result, indices, rows = out.numpy(), sources.numpy(), chosen.numpy()
+    query_arrays, arrays = ([part.numpy() for part in side[:3]] for side in (queries, weights))
 
     def tile(start: int, stop: int) -> None:
         means = kernels.mean_rows(indices[start * spectra : stop * spectra], *arrays, weights.width)
         turned = kernels.by_column(*means, weights.width)
         kernels.jaccard(result[:, start:stop], spectra, rows, *query_arrays, *turned)
 
-    kernels.each_range(tile, pictures, max(1, TILE // spectra))
+    kernels.each_range(tile, out.shape[1], max(1, TILE // spectra))
     return out
 
 
@@ -82,58 +93,81 @@ def blend(jaccard: Tensor, means: Tensor, rows: Tensor, columns: Tensor, farthes
 
 
 def _mean_rows(weights: Rows, sources: Tensor, memory_gb: float) -> Rows:
-    """The same by tensor operations."""
+    """The same by tensor operations; waits for the device twice in each block."""
     lengths, columns, values = [], [], []
-    for part in blocks(len(sources), weights.width, memory_gb):
+    for part in blocks(len(sources), weights.width, memory_gb, TERMS_SHARE):
         chosen = sources[part].flatten()
-        owner = torch.arange(len(sources[part]), device=chosen.device).repeat_interleave(sources.shape[1])
-        count = weights.bounds[chosen + 1] - weights.bounds[chosen]
-        entries = ranges(weights.bounds[chosen], count)
+        first, count = weights.bounds[chosen], weights.bounds[chosen + 1] - weights.bounds[chosen]
+        entries, which = ranges(first, count, int(count.sum()))
+        owner = which // max(1, sources.shape[1])
         total = weights.values.new_zeros(len(sources[part]), weights.width)
-        target = owner.repeat_interleave(count) * weights.width + weights.columns[entries]
-        total.view(-1).index_add_(0, target, weights.values[entries])
-        places = total.nonzero()
-        lengths.append(places[:, 0].bincount(minlength=len(total)))
-        columns.append(places[:, 1])
-        values.append(total[places[:, 0], places[:, 1]] / max(1, sources.shape[1]))
+        total.view(-1).index_add_(0, owner * weights.width + weights.columns[entries], weights.values[entries])
+        rows, found = total.nonzero().unbind(dim=1)
+        lengths.append((total != 0).sum(dim=1))
+        columns.append(found)
+        values.append(total[rows, found] / max(1, sources.shape[1]))
     return Rows.of(torch.cat(lengths), torch.cat(columns), torch.cat(values), weights.width)
 
 
-def _shared_weight(queries: Rows, chosen: Tensor, gallery: Rows, memory_gb: float) -> Tensor:
-    """Sums of the smaller weight over all columns, [Q, G], by tensor operations: every term of the sums is laid out."""
-    size = len(gallery.bounds) - 1
-    order = gallery.columns.argsort(stable=True)
-    owner = torch.arange(size, device=order.device).repeat_interleave(gallery.bounds.diff())[order]
-    values, bounds = gallery.values[order], _bounds(gallery.columns.bincount(minlength=gallery.width))
-    lengths = queries.bounds[chosen + 1] - queries.bounds[chosen]
-    entries = ranges(queries.bounds[chosen], lengths)
-    terms = bounds.diff()[queries.columns[entries]]
-    shared = queries.values.new_zeros(len(chosen), size)
-    of_query = torch.arange(len(chosen), device=order.device).repeat_interleave(lengths)
-    for part in _parts(terms, int(BLOCK_SHARE * memory_gb * 2**30 / BYTES_PER_TERM)):
-        entry, count = entries[part], terms[part]
-        other = ranges(bounds[queries.columns[entry]], count)
-        smaller = torch.minimum(queries.values[entry].repeat_interleave(count), values[other])
-        shared.view(-1).index_add_(0, of_query[part].repeat_interleave(count) * size + owner[other], smaller)
+class Turned(NamedTuple):
+    """A sparse matrix of R rows by compressed columns."""
+
+    bounds: Tensor  # [width + 1] int64: entries bounds[c]..bounds[c + 1] are column c
+    rows: Tensor  # [E] int64, ascending in each column
+    values: Tensor  # [E] float
+    height: int
+
+    @staticmethod
+    def of(matrix: Rows) -> Turned:
+        count, order = len(matrix.bounds) - 1, matrix.columns.argsort(stable=True)
+        numbers = torch.arange(count, device=order.device)
+        rows = numbers.repeat_interleave(matrix.bounds.diff(), output_size=len(order))[order]
+        ordered, edges = matrix.columns[order], torch.arange(matrix.width + 1, device=order.device)
+        return Turned(torch.searchsorted(ordered, edges), rows, matrix.values[order], count)
+
+
+def _shared_weight(queries: Rows, chosen: Tensor, gallery: Turned, memory_gb: float) -> Tensor:
+    """Sums of the smaller weight over all columns, [Q, G], by tensor operations: every term of the sums is laid out.
+
+    Waits for the device three times, whatever the number of terms.
+    """
+    first, lengths = queries.bounds[chosen], queries.bounds[chosen + 1] - queries.bounds[chosen]
+    entries, of_query = ranges(first, lengths, int(lengths.sum()))
+    columns, weights = queries.columns[entries], queries.values[entries]
+    starts, terms = gallery.bounds[columns], gallery.bounds.diff()[columns]
+    shared = weights.new_zeros(len(chosen), gallery.height)
+    for part, size in _parts(terms, int(TERMS_SHARE * memory_gb * 2**30 / BYTES_PER_TERM)):
+        other, which = ranges(starts[part], terms[part], size)
+        smaller = torch.minimum(weights[part][which], gallery.values[other])
+        target = of_query[part][which].mul_(gallery.height).add_(gallery.rows[other])
+        shared.view(-1).index_add_(0, target, smaller)
     return shared
 
 
-def _parts(sizes: Tensor, limit: int) -> Iterator[slice]:
-    """Slices of consecutive sizes whose sum stays within about the limit, one element at least."""
-    ends = sizes.cumsum(dim=0)
-    if not len(ends):
+def _parts(sizes: Tensor, limit: int) -> Iterator[tuple[slice, int]]:
+    """Slices of consecutive sizes whose sum stays within about the limit, one element at least; and their sums."""
+    if not len(sizes):
         return
-    limit = max(limit, int(sizes.max()), 1)
-    marks = torch.arange(1, int(ends[-1]) // limit + 2, device=ends.device) * limit
-    cuts = [0, *torch.searchsorted(ends, marks, right=True).tolist()]
-    yield from (slice(start, stop) for start, stop in zip(cuts, [*cuts[1:], len(sizes)]) if stop > start)
+    ends = sizes.cumsum(dim=0)
+    total, largest = torch.stack([ends[-1], sizes.max()]).tolist()
+    limit = max(limit, largest, 1)
+    marks = torch.arange(1, total // limit + 2, device=ends.device) * limit
+    cuts = torch.searchsorted(ends, marks, right=True)
+    start = before = 0
+    for stop, reached in torch.stack([cuts, ends[cuts - 1]], dim=1).tolist():
+        if reached > before:
+            yield slice(start, stop), reached - before
+        start, before = stop, reached
 
 
-def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """start, start + 1, ... for each start, as many numbers as its length, one after another."""
-    ends = lengths.cumsum(dim=0)
-    total = int(ends[-1]) if len(ends) else 0
-    return torch.arange(total, device=starts.device) + (starts - ends + lengths).repeat_interleave(lengths)
+def ranges(starts: Tensor, lengths: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """start, start + 1, ... for each start, as many numbers as its length, one after another; and which start each is of.
+
+    total: the sum of the lengths, which only the caller can know without waiting for the device.
+    """
+    which = torch.arange(len(starts), device=starts.device).repeat_interleave(lengths, output_size=total)
+    shifts = starts - lengths.cumsum(dim=0) + lengths
+    return torch.arange(total, device=starts.device).add_(shifts[which]), which
 
 
 def _bounds(lengths: Tensor) -> Tensor:
