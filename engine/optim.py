@@ -16,8 +16,16 @@ from utils.types import Group
 
 
 def adam(groups: Sequence[dict[str, Any]], decay: float) -> Adam:
-    """Adam with coupled L2, one kernel for all parameters."""
+    """Adam with coupled L2, one kernel for all parameters where there is one."""
+    groups = _listed(groups)
     return Adam(groups, weight_decay=decay, fused=can_fuse(groups))
+
+
+def sgd(groups: Sequence[dict[str, Any]], decay: float) -> SGD:
+    """SGD with Nesterov momentum 0.9 and coupled L2, one kernel for all parameters where there is one."""
+    groups = _listed(groups)
+    settings = {"lr": groups[0]["lr"], "momentum": 0.9, "nesterov": True, "weight_decay": decay}
+    return SGD(groups, **settings, fused=can_fuse(groups))
 
 
 def can_fuse(groups: Sequence[dict[str, Any]]) -> bool:
@@ -25,9 +33,8 @@ def can_fuse(groups: Sequence[dict[str, Any]]) -> bool:
     return all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
 
 
-def sgd(groups: Sequence[dict[str, Any]], decay: float) -> SGD:
-    """SGD with Nesterov momentum 0.9 and coupled L2, one kernel for all parameters."""
-    return SGD(groups, lr=groups[0]["lr"], momentum=0.9, nesterov=True, weight_decay=decay, fused=can_fuse(groups))
+def _listed(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**group, "params": list(group["params"])} for group in groups]
 
 
 # name -> (parameter groups with their rates, weight decay) -> optimiser

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.retrieval.lanes import LANES, add_smaller
 from utils.compiled import compiled
 
 Result = TypeVar("Result")
@@ -73,48 +72,48 @@ def mean_rows(sources, bounds, columns, values, width):
 
 @compiled
 def by_column(lengths, columns, values, width):
-    """The same matrix by columns, LANES neighbouring rows standing together: bounds [width + 1], groups [P], values [P, LANES]."""
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    bounds, seen = np.zeros(width + 1, np.int64), np.full(width, -1, np.int64)
-    for entry in range(len(columns)):
-        column, group = columns[entry], owner[entry] // LANES
-        bounds[column + 1] += seen[column] != group
-        seen[column] = group
+    """The same matrix by columns: bounds [width + 1], rows [E] uint16, ascending in each column, values [E].
+
+    At most 2^16 rows: small numbers leave more of the cache to the sums.
+    """
+    bounds = np.zeros(width + 1, np.int64)
+    for column in columns:
+        bounds[column + 1] += 1
     bounds = np.cumsum(bounds)
-    groups, out = np.empty(bounds[-1], np.uint16), np.zeros((bounds[-1], LANES), values.dtype)
-    last = bounds[:-1] - 1
-    seen[:] = -1
-    for entry in range(len(columns)):
-        column, group = columns[entry], owner[entry] // LANES
-        last[column] += seen[column] != group
-        seen[column] = group
-        groups[last[column]] = group
-        out[last[column], owner[entry] % LANES] = values[entry]
-    return bounds, groups, out
+    rows, out, end = np.empty(len(columns), np.uint16), np.empty(len(columns), values.dtype), bounds[:-1].copy()
+    entry = 0
+    for row in range(len(lengths)):
+        for _ in range(lengths[row]):
+            column = columns[entry]
+            rows[end[column]] = row
+            out[end[column]] = values[entry]
+            end[column] += 1
+            entry += 1
+    return bounds, rows, out
 
 
 @compiled
-def jaccard(out, spectra, chosen, bounds, columns, values, by_bounds, groups, by_values):
+def jaccard(out, spectra, chosen, bounds, columns, values, by_bounds, rows, by_values):
     """Jaccard distances of the chosen rows to G gallery pictures, mean over their spectra: written to out [Q, G].
 
     The second matrix is the gallery's, from `by_column`; its row g * spectra + s is spectrum s of picture g.
     """
     pictures = out.shape[1]
-    shared = np.empty((-(-pictures * spectra // LANES), LANES), values.dtype)
-    flat = shared.reshape(-1)
+    shared = np.empty(pictures * spectra, values.dtype)
     one, two, share = values.dtype.type(1), values.dtype.type(2), values.dtype.type(1 / spectra)
     for query in range(len(chosen)):
         shared[:] = 0
         for entry in range(bounds[chosen[query]], bounds[chosen[query] + 1]):
-            column = columns[entry]
-            for other in range(np.uintp(by_bounds[column]), np.uintp(by_bounds[column + 1])):
-                add_smaller(shared, np.uintp(groups[other]), values[entry], by_values, other)
-        for place in range(len(flat)):
-            flat[place] = one - flat[place] / (two - flat[place])
+            column, weight = columns[entry], values[entry]
+            for place in range(np.uintp(by_bounds[column]), np.uintp(by_bounds[column + 1])):
+                other = by_values[place]
+                shared[np.uintp(rows[place])] += weight if weight < other else other
+        for place in range(len(shared)):
+            shared[place] = one - shared[place] / (two - shared[place])
         for picture in range(pictures):
             total = values.dtype.type(0)
             for spectrum in range(spectra):
-                total += flat[picture * spectra + spectrum]
+                total += shared[picture * spectra + spectrum]
             out[query, picture] = total * share
 
 
