@@ -6,19 +6,23 @@ numbers are one table for each look, drawn on the CPU for the whole batch, whate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.augment import normalise
+from data import look_kernels
+from data.augment import normalise, on_cpu
 from data.vimc import box_mask
 from utils.types import Batch, Modality, Views
 
 LUMA = (0.2989, 0.5870, 0.1140)  # of a normalised image
 LUMA_8_BIT = (19595, 38470, 7471)  # of a uint8 image, in 65536ths, as PIL rounds them
 TRIES = 100
+COLUMNS = 13 + 2 * TRIES  # random numbers of one look at one record
 RATIO = 0.3  # the smallest height / width of an erased rectangle, and the inverse of the largest
 SCALES = (0.02, 1.0)  # of a channel in "scaled"
 CHANCE = 0.5  # of the second decision of "adaptive", "reduced" and "scaled"
@@ -55,7 +59,7 @@ class Looks(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What happens to each of n images of one look; on the device of the images."""
+    """What happens to each of n images of one look."""
 
     grey: Tensor  # [n] bool
     brightness: Tensor  # [n] float32
@@ -65,12 +69,20 @@ class Choices(NamedTuple):
     mixing: Tensor  # [n, 3, 3] float32, new channels of old ones
 
 
+class Block(NamedTuple):
+    """The images of one look."""
+
+    picks: Tensor  # [n] int64, which of the batch's
+    choices: Choices
+    erasing: Erasing | None
+
+
 def make_views(batch: Batch, looks: Looks, generator: torch.Generator) -> Views:
     """Look by look: the visible records' looks, then the infrared ones'. generator: of the CPU.
 
     In a process that has the images of some records only, the views of those are what they are in the whole batch.
     """
-    images, rows, streams = [], [], []
+    blocks, rows, streams = [], [], []
     held = torch.arange(len(batch.pids)) if batch.own is None else batch.own
     place = torch.full((len(batch.pids),), -1).scatter(0, held, torch.arange(len(held)))
     for modality, each in ((Modality.VISIBLE, looks.visible), (Modality.INFRARED, looks.infrared)):
@@ -78,16 +90,12 @@ def make_views(batch: Batch, looks: Looks, generator: torch.Generator) -> Views:
         for look in each:
             table = torch.rand(len(records), COLUMNS, generator=generator, dtype=torch.float64)
             there = place[records] >= 0
-            shown = batch.images[place[records][there].to(batch.images.device, non_blocking=True)]
-            choices = choose(look, looks, table[there], *shown.shape[-2:])
-            choices = Choices(*(part.to(shown.device, non_blocking=True) for part in choices))
-            images.append(appear(shown, choices, looks.padding, look.erasing))
+            choices = choose(look, looks, table[there], *batch.images.shape[-2:])
+            blocks.append(Block(place[records][there], choices, look.erasing))
             rows.append(records)
             streams.append(torch.full_like(records, look.stream))
-    return Views(torch.cat(images), torch.cat(rows), torch.cat(streams))
-
-
-COLUMNS = 13 + 2 * TRIES
+    shown = in_one_pass if on_cpu(batch.images) else by_tensors
+    return Views(shown(batch.images, blocks, looks.padding), torch.cat(rows), torch.cat(streams))
 
 
 def choose(look: Look, looks: Looks, table: Tensor, height: int, width: int) -> Choices:
@@ -141,8 +149,17 @@ def mixing(kind: str, which: Tensor, fires: Tensor, scales: Tensor) -> Tensor:
     return same.expand(len(which), 3, 3)
 
 
+def by_tensors(images: Tensor, blocks: Sequence[Block], padding: int) -> Tensor:
+    """[B, 3, H, W] uint8 -> the looks of all blocks, float32, normalised, on the images' device."""
+    out = []
+    for picks, choices, erasing in blocks:
+        there = Choices(*(part.to(images.device, non_blocking=True) for part in choices))
+        out.append(appear(images[picks.to(images.device, non_blocking=True)], there, padding, erasing))
+    return torch.cat(out)
+
+
 def appear(images: Tensor, choices: Choices, padding: int, erasing: Erasing | None = None) -> Tensor:
-    """[n, 3, H, W] uint8 -> the looks at them, float32, normalised."""
+    """[n, 3, H, W] uint8 -> one look at each, float32, normalised."""
     out = brightened(greyed(images, choices.grey), choices.brightness)
     out = normalise(window(out, choices.corners, choices.flips, padding))
     if erasing is not None:
@@ -173,3 +190,19 @@ def window(images: Tensor, corners: Tensor, flips: Tensor, padding: int) -> Tens
     columns = torch.where(flips[:, None], width - 1 - columns, columns) + corners[:, 1:]
     rows = rows[:, None, :, None].expand(-1, 3, -1, padded.shape[-1])
     return padded.gather(2, rows).gather(3, columns[:, None, None, :].expand(-1, 3, height, -1))
+
+
+def in_one_pass(images: Tensor, blocks: Sequence[Block], padding: int) -> Tensor:
+    """What `by_tensors` does, by the compiled loop, with the same bits."""
+    levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+    values = normalise(levels)[0, :, 0].contiguous().numpy()
+    # numpy's memory: it asks for large pages, which come several times faster than torch's small ones.
+    out = np.empty((sum(len(block.picks) for block in blocks), *images.shape[1:]), np.float32)
+    source, start = images.contiguous().numpy(), 0
+    for picks, choices, erasing in blocks:
+        stop = start + len(picks)
+        tables = [part.contiguous().numpy() for part in (picks, *choices)]
+        fill = np.array(erasing.fill if erasing else (0, 0, 0), np.float32)
+        look_kernels.appear(source, *tables, fill, padding, values, out[start:stop])
+        start = stop
+    return torch.from_numpy(out)

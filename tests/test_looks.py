@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from data import looks
 from data.augment import normalise
 from data.looks import CHANCE, COLUMNS, Choices, Erasing, Look, Looks, appear, choose, make_views, mixing, rectangles
 from data.recipes import LOOKS, agw_llcm, deen, mclnet
@@ -163,9 +164,9 @@ def test_pipeline_of_ivreid(number):
     close(ours, file[f"pipe_{number}__out"])
 
 
-@pytest.mark.parametrize("looks", [*LOOKS.values(), mclnet(), deen(), agw_llcm()])
-def test_every_method_gives_finite_views_of_each_record(looks):
-    views = make_views(batch_of(), looks, torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("shown", [*LOOKS.values(), mclnet(), deen(), agw_llcm()])
+def test_every_method_gives_finite_views_of_each_record(shown):
+    views = make_views(batch_of(), shown, torch.Generator().manual_seed(2))
     assert views.images.isfinite().all() and sorted(views.rows.unique().tolist()) == list(range(8))
 
 
@@ -179,6 +180,14 @@ TWICE = Looks(
     visible=(Look(0, grey=0.5, erasing=CAJ), Look(1, mixing="exchange", erasing=CAJ)),
     infrared=(Look(2, mixing="adaptive", erasing=CAJ), Look(3, brightness=0.5, mixing="scaled")),
 )
+
+
+@pytest.mark.parametrize("look", [*TWICE.visible, *TWICE.infrared, Look(0, mixing="reduced")])
+def test_the_compiled_loop_gives_the_bits_of_the_tensor_operations(look, monkeypatch):
+    batch, shown = batch_of(40), TWICE._replace(visible=(look, look), infrared=(look,))
+    compiled = make_views(batch, shown, torch.Generator().manual_seed(4))
+    monkeypatch.setattr(looks, "on_cpu", lambda images: False)
+    assert torch.equal(compiled.images, make_views(batch, shown, torch.Generator().manual_seed(4)).images)
 
 
 def test_views_come_look_by_look():
@@ -200,9 +209,8 @@ def test_views_of_some_records_are_those_of_the_whole_batch(own):
 
 
 def test_nothing_on_is_the_normalised_image():
-    looks = Looks((Look(0),), (Look(1),), padding=0, flip=False)
     batch = batch_of()
-    views = make_views(batch, looks, torch.Generator())
+    views = make_views(batch, Looks((Look(0),), (Look(1),), padding=0, flip=False), torch.Generator())
     assert torch.allclose(views.images, normalise(batch.images)[views.rows])
 
 
