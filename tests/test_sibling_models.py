@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from engine.confusion import step_within_graph
+from engine.optim import sgd
 from losses.deen import cross_modality_pair, orthogonality
 from losses.identity import identity_loss
 from losses.mclnet import marginal_centre, modality_confusion, modality_recognition
@@ -152,6 +154,16 @@ def test_mclnet_in_training():
     }
     for name, value in losses.items():
         assert value.item() == pytest.approx(float(file[f"train__{name}64"]), rel=1e-3), name
+    groups = model.groups()
+    step_within_graph(losses.pop("d_loss"), sgd([{"params": groups["discriminator"].parameters, "lr": 0.1}], 5e-4))
+    for name in ("map1.bias", "map3.weight", "map3.bias", "bn.weight", "bn.bias"):
+        close(model.state_dict()[model.released_names()[name]], file[f"train__D_after.{name}"], 0, 1e-3)
+    model.zero_grad()
+    weights = {"loss_mcca_id": 5e-4, "loss_mcca_cam": 5e-4}
+    total = sum(weights.get(name, 1) * value for name, value in losses.items()) + identity_loss(output.logits, labels)
+    assert total.item() == pytest.approx(float(file["train__loss64"]), rel=1e-3)
+    total.backward()
+    check_gradients(model, file)
 
 
 def test_mclnet_embeds():
