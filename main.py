@@ -39,11 +39,26 @@ DEFAULT_SEED = 8
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
-    parser.add_argument("--gpu", default="0", help="number of the GPU, cpu, or mps (default: 0; torchrun: one each)")
-    parser.add_argument("--seed", type=natural, help=f"of everything (default: {DEFAULT_SEED}, or the resumed run's)")
-    parser.add_argument("--desc", help="last part of the run folder's name")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: num_epoch 2 lr 1e-3")
+    parser.add_argument(
+        "--cfg",
+        default="configs/SYSU_MCJA.yml",
+        help="Take keys from this yml file; the others have the defaults of docs/configuration.md (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--gpu",
+        default="0",
+        help="Use the GPU of this number, cpu, or mps (default: 0; ignored under torchrun, where each process has a GPU).",
+    )
+    parser.add_argument(
+        "--seed", type=natural, help=f"Seed all random numbers with it (default: {DEFAULT_SEED}, or the resumed run's)."
+    )
+    parser.add_argument("--desc", help="End the run folder's name with this text (default: nothing).")
+    parser.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="Override keys, such as: num_epoch 2 lr 1e-3. docs/configuration.md lists all keys.",
+    )
     return parser.parse_intermixed_args(argv)
 
 

@@ -1,9 +1,9 @@
-"""A whole training epoch as a run does it, from the cache of decoded pictures, beside the same steps without any input.
+"""Time a whole training epoch, from the cache of decoded images, beside the same steps without any input.
 
 python -m benchmarks.epoch [--pictures 34167] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [--folder DIR] [KEY VALUE ...]
 
-Identities, modalities and pictures as many as in SYSU-MM01's training set; the pixels of a few drawn pictures repeat in a
-cache file of the real size. On a GPU the second epoch is timed, from the loader's restart to the last weights; on a CPU
+There are as many identities, modalities and images as in SYSU-MM01's training set; the pixels of a few synthetic images
+repeat in a cache file of the real size. On a GPU the second epoch is timed, from the loader's restart to the last weights; on a CPU
 20 batches, from which the epoch's time is extrapolated (~). "waiting" is the share of time that the process spent in
 asking for batches. It costs time only where the device had nothing left to do; what is lost to the input altogether is the
 difference to the steps on one batch that stays on the device. A folder that is given is kept, for the next time.
@@ -90,12 +90,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.epoch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
-    parser.add_argument("--pictures", type=int, default=sum(COUNTS), help=f"default: {sum(COUNTS)}")
-    parser.add_argument("--batches", type=int, help="to be timed (default: on a GPU a whole epoch, else 20)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
-    parser.add_argument("--folder", help="for pictures and cache (default: a temporary one)")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: cache gpu")
+    parser.add_argument(
+        "--cfg",
+        default="configs/SYSU_MCJA.yml",
+        help="Take keys from this yml file, as main.py does (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=sum(COUNTS), help="Train on so many images (default: %(default)s)."
+    )
+    parser.add_argument("--batches", type=int, help="Time so many batches (default: a whole epoch on a GPU, else 20).")
+    parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
+    parser.add_argument("--folder", help="Keep the images and their cache in this folder (default: a temporary one).")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys, such as: cache gpu.")
     args = parser.parse_intermixed_args(argv)
     for name, least in (("pictures", 2), ("batches", 1)):
         if getattr(args, name) is not None and getattr(args, name) < least:

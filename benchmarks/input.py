@@ -1,9 +1,9 @@
-"""How fast training pictures come: decoded and augmented one by one, or from the cache and in batches.
+"""Measure how fast training images come: decoded and augmented one by one, or from the cache and in batches.
 
 python -m benchmarks.input [--pictures 512] [--size 384 192] [--batch 128] [--rounds 3] [--device cpu]
 
-Draws pictures of about SYSU-MM01's size into a temporary folder and prints a Markdown table: visible pictures, one CPU
-core, the fastest of the rounds. Batches may be augmented on a GPU. What is done one by one is stacked into batches too,
+Makes synthetic images of about SYSU-MM01's size in a temporary folder and prints a Markdown table: visible images, one
+CPU core, the fastest of the rounds. Batches may be augmented on a GPU. What is done one by one is stacked into batches too,
 but for the parts of it alone.
 """
 
@@ -53,11 +53,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.input", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=512, help="default: 512")
-    parser.add_argument("--size", type=int, nargs=2, default=[384, 192], metavar=("H", "W"), help="default: 384 192")
-    parser.add_argument("--batch", type=int, default=128, help="default: 128")
-    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
+    parser.add_argument("--pictures", type=int, default=512, help="Read so many images (default: %(default)s).")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[384, 192],
+        metavar=("H", "W"),
+        help="Give images this height and width, in pixels (default: 384 192).",
+    )
+    parser.add_argument("--batch", type=int, default=128, help="Take so many images in a batch (default: %(default)s).")
+    parser.add_argument("--rounds", type=int, default=3, help="Measure so many times (default: %(default)s).")
+    parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     args = parser.parse_args(argv)
     for name in ("pictures", "batch", "rounds"):
         if getattr(args, name) < 1:

@@ -1,4 +1,4 @@
-"""Memory of a training step by batch, precision and grad_checkpoint: computed, and on a GPU measured beside it.
+"""Show the memory of a training step by batch, precision and grad_checkpoint: computed, and on a GPU measured beside it.
 
 python -m benchmarks.memory [--batches 32 64 128 256] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [KEY VALUE ...]
 
@@ -73,10 +73,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
-    parser.add_argument("--batches", type=int, nargs="+", default=[32, 64, 128, 256], help="default: 32 64 128 256")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, such as: backbone resnet101")
+    parser.add_argument(
+        "--cfg",
+        default="configs/SYSU_MCJA.yml",
+        help="Take keys from this yml file, as main.py does (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--batches",
+        type=int,
+        nargs="+",
+        default=[32, 64, 128, 256],
+        help="Measure batches of these sizes (default: 32 64 128 256).",
+    )
+    parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys, such as: backbone resnet101.")
     args = parser.parse_intermixed_args(argv)
     if min(args.batches) < 2:
         raise UserError(f"--batches {min(args.batches)}: must be at least 2, for batch norm")

@@ -1,4 +1,4 @@
-"""How long ranking takes, and what it holds, beside the way it is usually written.
+"""Measure how long ranking takes, and how much memory it holds, beside the way it is usually written.
 
 python -m benchmarks.retrieval SPLIT --quick, where SPLIT holds rand_perm_cam.mat and test_id.mat of SYSU-MM01.
 """
@@ -69,16 +69,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.retrieval", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("split", type=Path, help="folder of rand_perm_cam.mat and test_id.mat (or .txt)")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="of this benchmark (default: all)")
+    parser.add_argument("split", type=Path, help="Read rand_perm_cam.mat and test_id.mat (or .txt) in this folder.")
     parser.add_argument(
-        "--quick", action="store_true", help="time one plain trial of each setting, extrapolate the rest"
+        "--parts", nargs="*", choices=PARTS, default=PARTS, help="Run these parts of the benchmark (default: all)."
     )
-    parser.add_argument("--no-plain", action="store_true", help="time the fast way only")
-    parser.add_argument("--width", type=int, default=2048, help="of the embeddings")
-    parser.add_argument("--identities", type=int, default=REGDB_IDENTITIES, help="of the RegDB-like part")
-    parser.add_argument("--growth", type=int, nargs="*", default=GROWTH, help="thousands of gallery pictures")
-    parser.add_argument("--runs", type=int, default=3, help="of which the median is printed")
+    parser.add_argument(
+        "--quick", action="store_true", help="Time one plain trial of each setting, and extrapolate the rest."
+    )
+    parser.add_argument("--no-plain", action="store_true", help="Time the fast way alone.")
+    parser.add_argument(
+        "--width", type=int, default=2048, help="Give embeddings so many numbers (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--identities",
+        type=int,
+        default=REGDB_IDENTITIES,
+        help="Give the RegDB-like part so many identities (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--growth",
+        type=int,
+        nargs="*",
+        default=GROWTH,
+        help="Rank galleries of so many thousand images (default: %(default)s).",
+    )
+    parser.add_argument("--runs", type=int, default=3, help="Print the median of so many runs (default: %(default)s).")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Training images a second, from the plain way to the configured one, one improvement after another.
+"""Measure training images a second, from the plain way to the configured one, one improvement after another.
 
 python -m benchmarks.step --batch 32 --size 384 192
 """
@@ -128,12 +128,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, nargs=2, default=(384, 192), help="height and width")
-    parser.add_argument("--runs", type=int, default=3, help="steps of which the median is printed, after a warm-up")
-    parser.add_argument("--compile", action="store_true", help="rows with torch.compile too; each takes a minute more")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="Compute on cpu, cuda or cuda:N (default: cuda where there is a GPU).",
+    )
+    parser.add_argument("--backbone", default="resnet50", help="Train this backbone (default: %(default)s).")
+    parser.add_argument("--batch", type=int, default=32, help="Take so many images in a batch (default: %(default)s).")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(384, 192),
+        help="Give images this height and width, in pixels (default: 384 192).",
+    )
+    parser.add_argument(
+        "--runs", type=int, default=3, help="Print the median of so many steps after a warm-up (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="Add rows with torch.compile, each of which takes a minute more."
+    )
     return parser.parse_args(argv)
 
 

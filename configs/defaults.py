@@ -66,7 +66,7 @@ DATA = (
     Key("p_size", int, 8, "identities in a training batch (P)", PAPER, least=1, most=BATCH),
     Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER, least=1, most=BATCH),
     Key("batch_size", int, 128, "pictures in a training batch, for the samplers that do not use P x K", RELEASED, least=1, most=BATCH),
-    Key("test_batch_size", int, None, "pictures in a batch for testing, which keeps no maps for a backward pass; empty: twice `batch_size`", HERE, least=1, most=BATCH, affects=TEST),
+    Key("test_batch_size", int, None, "test batch size; empty: twice `batch_size`", HERE, least=1, most=BATCH, affects=TEST),
 )  # fmt: skip
 
 AUGMENTATION = (

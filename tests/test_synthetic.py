@@ -187,7 +187,7 @@ def test_like_sysu_takes_over_counts_and_permutations(split_folder, tmp_path, ca
     out = tmp_path / "data"
     assert make_synthetic.main([str(out), "--like-sysu", str(split_folder), "--size", "48", "24"]) == 0
     assert (
-        "28 pictures; 2 training identities (1 of them for validation): 4 visible, 9 infrared; "
+        "28 images; 2 training identities (1 of them for validation): 4 visible, 9 infrared; "
         "1 test identities: 6 visible, 2 infrared"
     ) in capsys.readouterr().out
     assert len(list(out.rglob("*.jpg"))) == 28  # 4 + 9 + 6 + 2, and 7 of the identities in no list

@@ -1,4 +1,4 @@
-"""Lay pictures of a SYSU-MM01 folder out as one: a row per identity, a column per camera.
+"""Lay images of a SYSU-MM01 folder out on one sheet: a row per identity, a column per camera.
 
 python -m tools.contact_sheet demo/SYSU-MM01 sheet.png --ids 6
 """
@@ -23,10 +23,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m tools.contact_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", help="folder of the data set")
-    parser.add_argument("out", type=Path, help="picture to write")
-    parser.add_argument("--ids", type=int, default=6, help="identities to show: the first ones that every camera saw")
-    parser.add_argument("--height", type=int, default=128, help="pixels of one picture")
+    parser.add_argument("root", help="Read the data set in this folder.")
+    parser.add_argument("out", type=Path, help="Write the sheet to this image file.")
+    parser.add_argument(
+        "--ids",
+        type=int,
+        default=6,
+        help="Show so many identities, the first that every camera saw (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--height", type=int, default=128, help="Give each image this height, in pixels (default: %(default)s)."
+    )
     args = parser.parse_args(argv)
     root = require_folder(args.root, "cam1", "SYSU-MM01")
     cameras = sorted(root.glob("cam?"))

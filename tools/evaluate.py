@@ -73,21 +73,44 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("features", type=expanded, metavar="FEATURES.npz", help="the embeddings and their labels")
-    parser.add_argument("--protocol", choices=sorted(DATASETS), required=True, help="of which data set")
-    parser.add_argument("--perm", type=expanded, metavar="FILE", help="sysu: the data set's exp/rand_perm_cam.mat")
+    parser.add_argument(
+        "features", type=expanded, metavar="FEATURES.npz", help="Read the embeddings and their labels from this file."
+    )
+    parser.add_argument(
+        "--protocol", choices=sorted(DATASETS), required=True, help="Evaluate under the protocol of this data set."
+    )
+    parser.add_argument(
+        "--perm",
+        type=expanded,
+        metavar="FILE",
+        help="Take the trials from this file (sysu: required, exp/rand_perm_cam.mat of the data set).",
+    )
     parser.add_argument(
         "--rank",
         type=lambda text: text.split(","),
         metavar="NAMES",
-        help="cosine, mser, k_reciprocal, separated by commas (default: cosine, and mser where there are four spectra)",
+        help="Rank by cosine, mser, k_reciprocal, separated by commas (default: cosine, and mser of four spectra).",
     )
-    parser.add_argument("--out", type=expanded, metavar="FILE", help="write the rows there, one JSON object per line")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: cuda where there is a GPU)")
     parser.add_argument(
-        "--memory-gb", type=positive, default=1.0, metavar="GB", help="for ranking, beside the embeddings (default: 1)"
+        "--out",
+        type=expanded,
+        metavar="FILE",
+        help="Write the rows to this file, one JSON object per line (default: print only).",
     )
-    parser.add_argument("--split", type=natural, metavar="N", help=f"regdb: the split, 1 to {SPLITS}, for the rows")
+    parser.add_argument("--device", help="Rank on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
+    parser.add_argument(
+        "--memory-gb",
+        type=positive,
+        default=1.0,
+        metavar="GB",
+        help="Use at most so much memory for ranking, beside the embeddings (default: 1).",
+    )
+    parser.add_argument(
+        "--split",
+        type=natural,
+        metavar="N",
+        help=f"Name this split, 1 to {SPLITS}, in the rows (regdb; default: none).",
+    )
     return parser.parse_args(argv)
 
 

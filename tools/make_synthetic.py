@@ -1,9 +1,9 @@
-"""Draws pedestrians and stores them as SYSU-MM01 or RegDB are published.
+"""Make synthetic images of pedestrians, stored as SYSU-MM01 or RegDB are published.
 
     python -m tools.make_synthetic demo/data --train-ids 64 --test-ids 40 --images 4
 
 The same arguments give the same bytes, whatever the number of workers. Colour does not carry over to the infrared
-pictures; build, cut, pattern and belongings do.
+images; build, cut, pattern and belongings do.
 """
 
 import argparse
@@ -45,36 +45,59 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m tools.make_synthetic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to create")
-    parser.add_argument("--layout", choices=("sysu", "regdb"), default="sysu", help="default: sysu")
+    parser.add_argument("out", type=Path, metavar="OUT", help="Create this folder.")
+    parser.add_argument(
+        "--layout",
+        choices=("sysu", "regdb"),
+        default="sysu",
+        help="Store the images as this data set does (default: sysu).",
+    )
     for split in ("train", "val", "test"):
         parser.add_argument(
-            f"--{split}-ids", type=int, metavar="N", help=f"sysu: identities (default: {sysu[split + '_ids']})"
+            f"--{split}-ids",
+            type=int,
+            metavar="N",
+            help=f"Make so many {split} identities (sysu; default: {sysu[split + '_ids']}).",
         )
     parser.add_argument(
-        "--ids", type=int, metavar="N", help=f"regdb: identities, half of them for training (default: {regdb['ids']})"
+        "--ids",
+        type=int,
+        metavar="N",
+        help=f"Make so many identities, half of them for training (regdb; default: {regdb['ids']}).",
     )
     parser.add_argument(
         "--images",
         type=int,
         metavar="N",
-        help=f"per identity and camera (default: {sysu['images']}; regdb: {regdb['images']})",
+        help=f"Make so many images per identity and camera (default: {sysu['images']}; regdb: {regdb['images']}).",
     )
     parser.add_argument(
-        "--cameras", type=int, nargs="+", metavar="C", help="sysu: subset of 1..6 (default: all; 3 and 6 are infrared)"
+        "--cameras",
+        type=int,
+        nargs="+",
+        metavar="C",
+        help="Use these cameras of 1 to 6 (sysu; default: all; 3 and 6 are infrared).",
     )
     parser.add_argument(
         "--like-sysu",
         type=Path,
         metavar="DIR",
-        help="sysu: take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat",
+        help="Take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat (sysu).",
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, default=[192, 96], metavar=("H", "W"), help="pixels (default: 192 96)"
+        "--size",
+        type=int,
+        nargs=2,
+        default=[192, 96],
+        metavar=("H", "W"),
+        help="Make images of this height and width, in pixels (default: 192 96).",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=int, default=0, help="Seed all random numbers with it (default: 0).")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core, fewer for small sets)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Draw in so many processes (default: one per core, fewer for small sets).",
     )
     return parser
 

@@ -2,8 +2,8 @@
 
 python -m tools.prepare --cfg configs/SYSU_MCJA.yml data_root /data/SYSU-MM01
 
-A run does the same by itself when it starts; this is for doing it beforehand, on a machine without a GPU for instance.
-A file that is there already is read and compared with its checksum; a damaged one is written anew.
+A run does the same by itself when it starts. This command does it beforehand, for instance on a machine without a GPU. A
+file that is there already is read and compared with its checksum, and a damaged one is written anew.
 """
 
 from __future__ import annotations
@@ -42,11 +42,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cfg", default="configs/SYSU_MCJA.yml", help="yml file with the keys that differ")
     parser.add_argument(
-        "--seed", type=natural, default=DEFAULT_SEED, help=f"with select val, the run's (default: {DEFAULT_SEED})"
+        "--cfg",
+        default="configs/SYSU_MCJA.yml",
+        help="Take keys from this yml file, as main.py does (default: %(default)s).",
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override, as in main.py")
+    parser.add_argument(
+        "--seed",
+        type=natural,
+        default=DEFAULT_SEED,
+        help="Give the seed of the run; it matters with select val alone (default: %(default)s).",
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys, as in main.py.")
     return parser.parse_intermixed_args(argv)
 
 

@@ -1,18 +1,16 @@
-"""Runs what a table is made of and writes the table: as Markdown, LaTeX, CSV and one HTML page.
+"""Run the trainings of a table, and write the table as Markdown, LaTeX, CSV and one HTML page.
 
 python -m tools.reproduce configs/tables/main_sysu.yml --gpu 0 data_root /data/SYSU-MM01
 
-What is finished is not run again, and what was interrupted goes on where it was (docs/tables.md).
+A finished run is not run again, and an interrupted one is resumed (docs/tables.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -37,7 +35,7 @@ from utils.cli import Parser, exit_code, natural
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.files import expanded
-from utils.logging import logger
+from utils.logging import logger, stop_logging, warn_on_terminal
 
 T = TypeVar("T")
 HOME = Path(__file__).resolve().parent.parent
@@ -47,14 +45,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("table", type=expanded, metavar="TABLE.yml", help="one of configs/tables")
-    parser.add_argument("--gpu", default="0", help="number of the first GPU, or cpu (default: 0)")
-    parser.add_argument("--jobs", type=natural, default=1, metavar="N", help="runs at a time, each on a GPU of its own")
-    parser.add_argument("--print", action="store_true", help="print the commands of what is to be run; start nothing")
-    parser.add_argument("--collect", action="store_true", help="write the table of what is finished; start nothing")
-    parser.add_argument("--any-code", action="store_true", help="take finished runs of other code as they are")
-    parser.add_argument("--results", type=expanded, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="keys to override in every run")
+    parser.add_argument(
+        "table",
+        type=expanded,
+        metavar="TABLE.yml",
+        help="Make the table that this file describes, such as one of configs/tables.",
+    )
+    parser.add_argument("--gpu", default="0", help="Start at the GPU of this number, or use cpu (default: 0).")
+    parser.add_argument(
+        "--jobs",
+        type=natural,
+        default=1,
+        metavar="N",
+        help="Run so many trainings at a time, each on a GPU of its own (default: 1).",
+    )
+    parser.add_argument(
+        "--print", action="store_true", help="Print the commands of the runs that are left, and start nothing."
+    )
+    parser.add_argument(
+        "--collect", action="store_true", help="Write the table of the runs that are finished, and start nothing."
+    )
+    parser.add_argument("--any-code", action="store_true", help="Take finished runs of other code as they are.")
+    parser.add_argument(
+        "--results",
+        type=expanded,
+        default=Path("results"),
+        metavar="DIR",
+        help="Keep runs and tables in this folder (default: results).",
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys in every run.")
     return parser.parse_intermixed_args(argv)
 
 
@@ -149,8 +168,11 @@ say = partial(print, flush=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 all is finished, 1 runs failed, 2 bad input, 130 interrupted."""
     failures: dict[str, str] = {}
-    with warnings_once():
+    warn_on_terminal()
+    try:
         code = exit_code(lambda: failures.update(_resumable(partial(reproduce, parse(argv)))))
+    finally:
+        stop_logging()
     return code or int(bool(failures))
 
 
@@ -163,19 +185,6 @@ def _resumable(work: Callable[[], T]) -> T:
 
 def _interrupt(*_) -> None:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def warnings_once() -> Iterator[None]:
-    """Warnings go to stderr, each text once: every split of a data set has the same ones."""
-    handler, said = logging.StreamHandler(), set()
-    handler.setFormatter(logging.Formatter("warning: %(message)s"))
-    handler.addFilter(lambda record: not (record.getMessage() in said or said.add(record.getMessage())))
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run achieved: rank-1 of chance, of the untrained model and of the tested one, side by side."""
+"""Show what a run achieved: rank-1 of chance, of the untrained model and of the tested one, side by side."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from utils.types import ResultRow
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(prog="python -m tools.summarize", description=__doc__)
-    parser.add_argument("folder", type=expanded, help="a run folder")
-    parser.add_argument("--newest", action="store_true", help="take the newest training below FOLDER")
+    parser.add_argument("folder", type=expanded, help="Read this run folder.")
+    parser.add_argument("--newest", action="store_true", help="Take the newest training below FOLDER.")
     args = parser.parse_args(argv)
     folder = newest_run(args.folder) if args.newest else args.folder
     print(format_summary(read_record(folder)["data"]["chance_r1"], read_rows(folder / RESULTS)))

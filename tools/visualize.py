@@ -42,29 +42,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.visualize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder whose figures are drawn")
+    parser.add_argument("run", type=Path, metavar="RUN", help="Draw the figures of this run folder.")
+    parser.add_argument("--what", choices=[*DRAWINGS, "all"], default="all", help="Draw these figures (default: all).")
     parser.add_argument(
-        "--what", choices=[*DRAWINGS, "all"], default="all", help="which figures to draw (default: all)"
-    )
-    parser.add_argument(
-        "--ranking", choices=RANKINGS, help="show only this ranking (default: those of the run's final test)"
+        "--ranking", choices=RANKINGS, help="Show only this ranking (default: those of the run's final test)."
     )
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="show this protocol's first trial (default: the protocol evaluated during training)",
+        help="Show this protocol's first trial (default: the protocol evaluated during training).",
     )
-    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="show N best, median and worst queries (default: 1)")  # fmt: skip
+    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="Show so many best, median and worst queries (default: 1).")  # fmt: skip
     parser.add_argument(
-        "--small", action="store_true", help="write files of about 100 kB, for web pages (default: 150 dots per inch)"
+        "--small", action="store_true", help="Write files of about 100 kB, for web pages (default: 150 dots per inch)."
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"the folder to write to (default: RUN/{FIGURES})")
-    parser.add_argument("--gpu", default="0", help="the number of the GPU, or cpu (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"Write to this folder (default: RUN/{FIGURES}).")
+    parser.add_argument("--gpu", default="0", help="Use the GPU of this number, or cpu (default: 0).")
     parser.add_argument(
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="keys that differ from the run's config.yml, such as: data_root FOLDER",
+        help="Override keys of the run's config.yml, such as: data_root FOLDER.",
     )
     return parser.parse_intermixed_args(argv)
 

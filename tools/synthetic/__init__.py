@@ -1,4 +1,4 @@
-"""Drawn pedestrians: identities, cameras, pictures, and the published layouts they are stored in.
+"""Synthetic pedestrians: identities, cameras, images, and the published layouts they are stored in.
 
 identity, patterns, body, camera and render are pure functions of their arguments and of the random generator they
 are given; layouts plans files and reads the official split; writing alone puts pictures on the disk.

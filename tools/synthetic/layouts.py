@@ -94,7 +94,7 @@ def _sysu_summary(pictures: list[Picture], train: list[int], val: list[int], tes
         if p.identity in kept or p.identity in tested:
             counts["train" if p.identity in kept else "test", p.camera in INFRARED_CAMERAS] += 1
     return (
-        f"{len(pictures)} pictures; {len(kept)} training identities ({len(val)} of them for validation): "
+        f"{len(pictures)} images; {len(kept)} training identities ({len(val)} of them for validation): "
         f"{counts['train', False]} visible, {counts['train', True]} infrared; {len(tested)} test identities: "
         f"{counts['test', False]} visible, {counts['test', True]} infrared"
     )
@@ -179,7 +179,7 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
                 lines = [f"{path} {label}\n" for label, i in enumerate(chosen) for path in paths[c, int(i)]]
                 files[f"idx/{split}_{folder.lower()}_{trial}.txt"] = "".join(lines).encode()
     summary = (
-        f"{len(pictures)} pictures of {ids} identities: {ids * images} visible, {ids * images} thermal; "
+        f"{len(pictures)} images of {ids} identities: {ids * images} visible, {ids * images} thermal; "
         f"{NUM_TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities"
     )
     return Plan(cameras, pictures, files, summary)
