@@ -42,7 +42,7 @@ def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
     benchmark = dataset.load(data_root(cfg), trial=cfg.trial, hold_out=cfg.select == "val", seed=seed)
     cameras = len({record.camera for record in (*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared)})
     logger.info(
-        f"{benchmark.name}: {benchmark.num_ids} training identities, {len(benchmark.train)} training pictures; "
+        f"{benchmark.name}: {benchmark.num_ids} training identities, {len(benchmark.train)} training images; "
         f"test: {len(benchmark.test.visible)} visible, {len(benchmark.test.infrared)} infrared"
     )
     for line in benchmark.warnings:
@@ -143,7 +143,7 @@ def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> E
     sampler = EpochBatchSampler(partial(draw, pids=pids, modalities=modalities, sizes=sizes), seed)
     if not len(sampler):
         raise UserError(
-            f"{cfg.sample_method} cannot fill one batch from {len(records)} training pictures of {len(identities)} "
+            f"{cfg.sample_method} cannot fill one batch from {len(records)} training images of {len(identities)} "
             f"identities: lower p_size ({cfg.p_size}), k_size ({cfg.k_size}) or batch_size ({cfg.batch_size})"
         )
     return sampler

@@ -24,7 +24,7 @@ from utils.errors import UserError, reason
 from utils.files import PARTIAL, replacing, sweep
 from utils.locks import lock
 from utils.logging import logger
-from utils.processes import hide_bar
+from utils.terminal import bar_options
 
 CHUNK = 32  # images that are decoded and written at a time
 POLL = 0.2  # seconds between looks at another process's lock
@@ -53,7 +53,9 @@ def cached(path: Path, pictures: Pictures, workers: int, check: bool = True) -> 
         with suppress(Unfit):  # another process wrote it meanwhile
             return MappedPixels(path, header, check), None
         make_room(path, header)
-        logger.info(f"{fault}; decoding {len(pictures)} images, {size_of(header) / 2**30:.2f} GB")
+        size = size_of(header) / 2**20
+        shown = f"{size:.1f} MB" if size < 1000 else f"{size / 2**10:.1f} GB"
+        logger.info(f"{fault}; decoding {len(pictures)} images into it ({shown})")
         write_cache(path, header, read_all(pictures, workers, "decoding"))
     return MappedPixels(path, header), fault
 
@@ -143,7 +145,7 @@ def read_all(pixels: Pixels, workers: int, doing: str) -> Iterator[Tensor]:
         num_workers=workers_with_room(min(workers, len(rows)), CHUNK * pixels.image_bytes),
         generator=torch.Generator().manual_seed(0),  # the global random state stays as it is
     )
-    with tqdm(total=len(pixels), desc=doing, unit=" images", leave=False, disable=hide_bar()) as bar:
+    with tqdm(total=len(pixels), desc=f"{doing}: ", leave=False, **bar_options()) as bar:
         for images in loader:
             yield images
             bar.update(len(images))

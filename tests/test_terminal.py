@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import io
 import logging
@@ -23,10 +22,7 @@ import pytest
 from tqdm import tqdm
 
 import main
-from benchmarks import epoch, memory, retrieval, step
-from benchmarks import input as inputs
 from engine.curves import Curves
-from tools import contact_sheet, evaluate, make_synthetic, prepare, reproduce, summarize, visualize
 from utils.logging import log_to_file, log_to_terminal, logger, stop_logging, warn_on_terminal
 from utils.results import format_table
 from utils.terminal import bar_options, discard, wrapped
@@ -219,44 +215,3 @@ def test_curves_whose_folder_vanishes_are_one_warning(terminal, tmp_path):
     Curves(tmp_path / "absent" / "tensorboard").add({"train/loss": 1.0}, 1)
     assert re.sub(r"\s+", " ", screen.getvalue()).count("no more curves are kept") == 2
     assert re.sub(r"\s+", " ", screen.getvalue()).count("warning: ") == 2
-
-
-COMMANDS = {
-    "main": main.parse,
-    "tools.contact_sheet": contact_sheet.main,
-    "tools.evaluate": evaluate.parse,
-    "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),
-    "tools.prepare": prepare.parse,
-    "tools.reproduce": reproduce.parse,
-    "tools.summarize": summarize.main,
-    "tools.visualize": visualize.parse,
-    **{
-        f"benchmarks.{module.__name__.split('.')[1]}": module.main
-        for module in (epoch, inputs, memory, retrieval, step)
-    },
-}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_is_sentences_with_defaults(name, monkeypatch, capsys):
-    parsers = []
-    show = argparse.ArgumentParser.print_help
-    monkeypatch.setattr(argparse.ArgumentParser, "print_help", lambda self, *a: (parsers.append(self), show(self, *a)))
-    monkeypatch.setattr(sys, "argv", [name, "--help"])
-    with pytest.raises(SystemExit):
-        COMMANDS[name](["--help"])
-    (parser,) = parsers
-    assert re.match(r"[A-Z][^\n]*[.:]$", parser.description.strip().splitlines()[0])
-    for action in parser._actions:
-        if not isinstance(action, argparse._HelpAction):
-            text = action.help or ""
-            assert re.fullmatch(r"[A-Z].*\.", text, flags=re.S), (action.dest, text)
-            given = action.default not in (None, False, [])
-            assert ("default: " in text) or not given, (action.dest, action.default)
-    assert "pictures" not in capsys.readouterr().out.replace("--pictures", "").replace("PICTURES", "")
-
-
-def test_every_command_has_help_that_is_tested():
-    scripts = [*(HOME / "tools").glob("*.py"), *(HOME / "benchmarks").glob("*.py")]
-    taking = {f"{path.parent.name}.{path.stem}" for path in scripts if "add_argument(" in path.read_text()}
-    assert taking == set(COMMANDS) - {"main"}

@@ -1,0 +1,56 @@
+"""--help of every command: complete sentences, with the defaults."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+from benchmarks import epoch, memory, retrieval, step
+from benchmarks import input as inputs
+from tools import contact_sheet, evaluate, make_synthetic, prepare, reproduce, summarize, visualize
+
+HOME = Path(main.__file__).parent
+COMMANDS = {
+    "main": main.parse,
+    "tools.contact_sheet": contact_sheet.main,
+    "tools.evaluate": evaluate.parse,
+    "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),
+    "tools.prepare": prepare.parse,
+    "tools.reproduce": reproduce.parse,
+    "tools.summarize": summarize.main,
+    "tools.visualize": visualize.parse,
+    **{
+        f"benchmarks.{module.__name__.split('.')[1]}": module.main
+        for module in (epoch, inputs, memory, retrieval, step)
+    },
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_sentences_with_defaults(name, monkeypatch, capsys):
+    parsers = []
+    show = argparse.ArgumentParser.print_help
+    monkeypatch.setattr(argparse.ArgumentParser, "print_help", lambda self, *a: (parsers.append(self), show(self, *a)))
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit):
+        COMMANDS[name](["--help"])
+    (parser,) = parsers
+    assert re.match(r"[A-Z][^\n]*[.:]$", parser.description.strip().splitlines()[0])
+    for action in parser._actions:
+        if not isinstance(action, argparse._HelpAction):
+            text = action.help or ""
+            assert re.fullmatch(r"[A-Z].*\.", text, flags=re.S), (action.dest, text)
+            given = action.default not in (None, False, [])
+            assert ("default: " in text) or not given, (action.dest, action.default)
+    assert "pictures" not in capsys.readouterr().out.replace("--pictures", "").replace("PICTURES", "")
+
+
+def test_every_command_has_help_that_is_tested():
+    scripts = [*(HOME / "tools").glob("*.py"), *(HOME / "benchmarks").glob("*.py")]
+    taking = {f"{path.parent.name}.{path.stem}" for path in scripts if "add_argument(" in path.read_text()}
+    assert taking == set(COMMANDS) - {"main"}
