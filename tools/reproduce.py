@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="TABLE.yml",
         help="Make the table that this file describes, such as one of configs/tables.",
     )
-    parser.add_argument("--gpu", default="0", help="Start at the GPU of this number, or use cpu (default: 0).")
+    parser.add_argument("--gpu", default="0", help="Start at the GPU of this number, or use cpu or mps (default: 0).")
     parser.add_argument(
         "--jobs",
         type=natural,

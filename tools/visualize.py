@@ -57,7 +57,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--small", action="store_true", help="Write files of about 100 kB, for web pages (default: 150 dots per inch)."
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"Write to this folder (default: RUN/{FIGURES}).")
-    parser.add_argument("--gpu", default="0", help="Use the GPU of this number, or cpu (default: 0).")
+    parser.add_argument("--gpu", default="0", help="Use the GPU of this number, cpu, or mps (default: 0).")
     parser.add_argument(
         "opts",
         nargs="*",
