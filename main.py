@@ -5,33 +5,29 @@ python main.py --cfg configs/SYSU_MCJA.yml --gpu 0 --seed 8 --desc MCJA
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before all that takes long to import
+    from utils.interrupts import end_on_interrupt
+
+    end_on_interrupt()
+
 import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from yacs.config import CfgNode
-
 from configs import cautions, load_config
 from data import build_benchmark, build_train_loader, describe
 from engine import build_evaluator, build_training, rankings
-from engine.checkpoint import (
-    Checkpoint,
-    load_weights_into,
-    open_checkpoint,
-    require_same_split,
-    resume_notes,
-    tested_stage,
-)
+from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split, resume_notes, tested_stage
 from losses import build_criterion
 from models import build_model
 from utils.cli import Parser, natural, run_together
 from utils.device import pick_device
-from utils.logging import log_to_file, log_to_terminal, logger
+from utils.logging import log_to_terminal, logger
 from utils.processes import connect, on_main
 from utils.results import format_table, write_rows
-from utils.runs import LOG, RESULTS, new_run_folder, read_record, write_record
+from utils.runs import RESULTS, hold_resumed, open_run, removed_on_failure, saying_how_to_resume
 from utils.seeding import seed_everything
 
 DEFAULT_SEED = 8
@@ -67,6 +63,8 @@ def run(argv: Sequence[str] | None) -> None:
     cfg = load_config(args.cfg, args.opts)
     log_to_terminal()
     device = connect(pick_device(args.gpu))
+    if cfg.resume and not cfg.test_only:
+        on_main(partial(hold_resumed, cfg.resume))
     checkpoint = open_checkpoint(cfg.resume, best=cfg.test_only) if cfg.resume else None
     resumed = checkpoint if checkpoint and checkpoint.origin and not cfg.test_only else None
     for line in [*cautions(cfg), *(resume_notes(resumed, cfg, args.seed) if resumed else [])]:
@@ -82,31 +80,21 @@ def run(argv: Sequence[str] | None) -> None:
     model.to(device)
     test = build_evaluator(cfg, benchmark, benchmark.test, device)
     record = {"command": sys.argv, "seed": seed, "device": str(device), "data": describe(cfg, benchmark, test.chance())}
+    where = (cfg.output_dir, cfg.dataset, cfg.prefix, args.desc)
 
     if cfg.test_only:
-        folder = on_main(partial(open_folder, cfg, args.desc, None, record), received=Path)
-        rows = test(model, tested_stage(checkpoint), rankings(cfg))
-        on_main(partial(write_rows, folder / RESULTS, rows))
+        folder = on_main(partial(open_run, None, where, cfg.dump(), record), received=Path)
+        with removed_on_failure(folder):
+            rows = test(model, tested_stage(checkpoint), rankings(cfg))
+            on_main(partial(write_rows, folder / RESULTS, rows))
     else:
         loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg, benchmark.num_ids)
-        folder = on_main(partial(open_folder, cfg, args.desc, resumed, record), received=Path)
+        folder = on_main(partial(open_run, resumed and resumed.folder, where, cfg.dump(), record), received=Path)
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
-        rows = training.run(rankings(cfg))
+        with saying_how_to_resume(folder):
+            rows = training.run(rankings(cfg))
     logger.info(f"epoch {rows[0].epoch}, in percent:\n{format_table(rows)}")
     logger.info(f"run folder: {folder}")
-
-
-def open_folder(cfg: CfgNode, desc: str | None, resumed: Checkpoint | None, record: dict) -> Path:
-    """The run's folder, a new one unless a run goes on in its own; the log goes there from now on."""
-    folder = resumed.folder if resumed else None
-    if folder is None:
-        folder = new_run_folder(cfg.output_dir, cfg.dataset, cfg.prefix, desc)
-        write_record(folder, cfg.dump(), record)
-    elif read_record(folder)["data"]["fingerprint"] != record["data"]["fingerprint"]:
-        logger.warning(f"the pictures of {record['data']['root']} are not those that {folder} was started with")
-    log_to_file(folder / LOG)
-    logger.info(f"run folder: {folder}")
-    return folder
 
 
 if __name__ == "__main__":

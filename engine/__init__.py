@@ -12,18 +12,20 @@ from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from data import build_augmentation, build_test_loader
-from engine.checkpoint import Checkpoint, Origin, restore
+from engine.checkpoint import Checkpoint, Origin
 from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
 from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, precision
 from engine.retrieval.protocols import rankers
+from engine.saving import keep_best
+from engine.states import restore
 from engine.step import STEPS, Step, create_learner, create_trainer
 from engine.training import Progress, Schedule, Training
 from losses.criterion import Criterion
 from utils.errors import UserError, pick
 from utils.logging import logger
-from utils.processes import alone, me
+from utils.processes import alone, me, on_main
 from utils.runs import LAST, TENSORBOARD
 from utils.seeding import RandomStates
 from utils.types import Benchmark, Group, Modality, MserDefaults, Split
@@ -78,7 +80,8 @@ def build_training(
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
     attach_statistics(trainer, model)
     rescue = partial(_rescue, folder)
-    attach_guard(trainer, model, names, every=1 if device.type == "cpu" else cfg.log_period, rescue=rescue)
+    every = 1 if device.type == "cpu" else cfg.log_period
+    attach_guard(trainer, (model, criterion), tuple(optimizers.each.values()), names, every, rescue)
     attach_log(trainer, optimizers["main"], (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
     report = attach_tensorboard(trainer, optimizers["main"], (*names, "accuracy"), folder / TENSORBOARD)
     parts = {
@@ -93,6 +96,9 @@ def build_training(
     if checkpoint is not None:
         restore(parts, checkpoint)
         optimizers.follow(cfg.lr, cfg.wd)
+        logger.info(f"resumes after epoch {checkpoint.epoch}, from {checkpoint.path}")
+        if checkpoint.path == folder / LAST and 0 < parts["progress"].best_epoch == checkpoint.epoch:
+            on_main(partial(keep_best, folder))  # a killed run may have come no further than the last one
     schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
     selection = test if benchmark.validation is None else build_evaluator(cfg, benchmark, benchmark.validation, device)
     where = device if alone() else f"{me().world} processes, {device.type}"

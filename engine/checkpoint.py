@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from ignite.handlers import DiskSaver
 from torch import Tensor, nn
 
 from configs.defaults import NOTHING, affecting
-from utils.errors import UserError, reason
+from engine.states import CONTENT, ORIGIN, PROGRESS
+from utils.errors import UserError
+from utils.files import expanded
 from utils.logging import logger
 from utils.runs import BEST, LAST, RECORD
-from utils.tensors import is_weights, load_torch
+from utils.schema import Shape, misfit
+from utils.tensors import WEIGHTS, is_weights, load_torch, peek
 from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
+STATES = ("criterion", "optimizer", "scheduler", "scaler", "progress", "rng")
 HEAD = "classifier.weight"
 HARMLESS = affecting(NOTHING)
-
-
-class Stateful(Protocol):
-    def state_dict(self) -> Any: ...
-
-    def load_state_dict(self, state: Any) -> Any: ...
 
 
 class Origin(NamedTuple):
@@ -58,64 +55,83 @@ class Checkpoint(NamedTuple):
 
 
 def open_checkpoint(path: str, best: bool) -> Checkpoint:
-    """Read a checkpoint file, or a run folder's best (where there is one) or last. Never runs code from the file.
+    """Read a checkpoint file, or that of a run folder: of its last state, or of the model that it tests (`best`).
 
-    Raises UserError for a missing, damaged or foreign file.
+    Never runs code from the file. Raises UserError for a missing, damaged or foreign file, and for one that holds what no
+    run writes.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_dir():
-        choices = [file / name for name in ((BEST, LAST) if best else (LAST,)) if (file / name).is_file()]
-        if not choices:
-            raise UserError(f"resume = {path}: the folder holds no {LAST}; give a run folder or a checkpoint file")
-        file = choices[0]
-    content = load_torch(file)
+        file = _choose(file, best)
+    try:
+        content = load_torch(file)
+    except UserError as error:
+        spare = file.with_name(BEST)
+        whole = file.name == LAST and peek(spare) is not None
+        raise UserError(f"{error}" + (f"; resume {spare} goes on from the best epoch" if whole else "")) from None
     if is_weights(content):
+        _require(file, content, WEIGHTS)
         return Checkpoint(file, content, None, {})
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file}: neither a checkpoint of this project nor a file of named weights")
-    try:
-        states = {name: content[name] for name in ("optimizer", "scheduler", "scaler", "progress", "rng")}
-        states["criterion"] = content.get("criterion", {})  # those of older versions hold none
-        return Checkpoint(file, content["model"], Origin(**content["origin"]), states)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: an incomplete checkpoint ({error})") from None
+    _require(file, content, CONTENT)
+    if not (file.parent / RECORD).is_file() and not best:
+        logger.warning(f"{file} lies in no run folder: the run goes on in a new one")
+    origin = Origin(**{name: content["origin"][name] for name in Origin._fields})
+    states = {name: content.get(name, {}) for name in STATES}  # those of older versions hold no criterion
+    return Checkpoint(file, content["model"], origin, states)
 
 
-def save_checkpoint(folder: Path, name: str, origin: Origin, parts: Mapping[str, Stateful]) -> None:
-    """Write the parts' states to folder/name under a temporary name, then rename.
-
-    Raises UserError where that fails, for lack of space for instance; the previous file is then as it was.
-    """
-    content = {"format": FORMAT, "origin": origin._asdict()}
-    content.update({key: part.state_dict() for key, part in parts.items()})
-    try:
-        DiskSaver(str(folder), atomic=True, create_dir=False, require_empty=False)(content, name)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{folder / name} could not be written ({reason(error)}); the previous checkpoint is as it was"
-        ) from None
+def _require(file: Path, content: Any, shape: Shape) -> None:
+    if wrong := misfit(content, shape):
+        raise UserError(f"{file}: not as a run writes it: {wrong}")
 
 
-def restore(parts: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
-    """Load a run's states into all `parts` but the model, whose weights `load_weights_into` loads.
+def _choose(folder: Path, best: bool) -> Path:
+    """The checkpoint file of a run folder: the newer one; or the one that holds the selected model, where one does."""
+    files = [folder / name for name in (LAST, BEST) if (folder / name).is_file()]
+    if not files:
+        started = (folder / RECORD).is_file()
+        way = ": the run was stopped before its first checkpoint; start it again" if started else "; give a run folder"
+        raise UserError(f"resume = {folder}: the folder holds no {LAST}{way}, or a checkpoint file")
+    seen = [_Seen.of(file) for file in files]
+    if None in seen:
+        return files[-1 if best else 0]  # reading it says what is wrong
+    newest = max(seen, key=lambda found: found.epoch)  # of equals the first one, LAST
+    if not best and newest.file.name == BEST:
+        logger.warning(f"{folder}: goes on from {BEST}, of epoch {newest.epoch}: {LAST} is missing or older")
+    if not best or not newest.selected:
+        return newest.file
+    chosen = [found.file for found in seen[::-1] if found.epoch == newest.selected]
+    if not chosen:
+        logger.warning(
+            f"{folder}: {BEST} is not of the selected epoch {newest.selected}; the last model is tested instead"
+        )
+    return [*chosen, newest.file][0]
 
-    Raises UserError where one does not fit, after a change of the optimiser or of the model.
-    """
-    for name, part in parts.items():
-        # A run that was not scaled has an empty scaler state; one that goes on in fp16 starts with a new scale.
-        if name == "model" or name == "scaler" and not checkpoint.states[name]:
-            continue
-        try:
-            part.load_state_dict(checkpoint.states[name])
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise UserError(f"{checkpoint.path}: its {name} state does not fit ({reason(error)})") from None
+
+class _Seen(NamedTuple):
+    """What choosing among checkpoint files needs of each."""
+
+    file: Path
+    epoch: int
+    selected: int  # the epoch of the selected model; 0: none was selected, the last one is tested
+
+    @classmethod
+    def of(cls, file: Path) -> _Seen | None:
+        """None for a file that is no whole checkpoint."""
+        content = peek(file)
+        if misfit(content, {"origin": ORIGIN, "progress": PROGRESS}):
+            return None
+        last = content["origin"]["selected_on"] == "last"
+        return cls(file, content["progress"]["epoch"], 0 if last else content["progress"]["best_epoch"])
 
 
 def tested_stage(checkpoint: Checkpoint) -> Stage:
     """How rows of results name this checkpoint's model when it is tested."""
     if checkpoint.origin is None:
         return Stage("test", 0, None)
-    selected = checkpoint.states["progress"]["best_epoch"] == checkpoint.epoch
+    selected = 0 < checkpoint.states["progress"]["best_epoch"] == checkpoint.epoch
     return Stage("test", checkpoint.epoch, checkpoint.origin.selected_on if selected else "last")
 
 
@@ -135,6 +151,11 @@ def load_weights_into(model: nn.Module, checkpoint: Checkpoint, allow_other_head
         f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
         for name in own
         if name in weights and weights[name].shape != own[name].shape
+    ]
+    wrong += [
+        f"{name} is of {weights[name].dtype}, not of {value.dtype}"
+        for name, value in own.items()
+        if name in weights and weights[name].is_floating_point() != value.is_floating_point()
     ]
     if wrong:
         raise UserError(

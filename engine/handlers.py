@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -48,9 +48,14 @@ def in_epoch(every: int) -> CallableEventWithFilter:
 
 
 def attach_guard(
-    trainer: Engine, model: nn.Module, names: tuple[str, ...], every: int, rescue: Callable[[], str]
+    trainer: Engine,
+    modules: Sequence[nn.Module],
+    optimizers: Sequence[Optimizer],
+    names: tuple[str, ...],
+    every: int,
+    rescue: Callable[[], str],
 ) -> None:
-    """Stop with the epoch and the named losses when one, or a weight at the epoch's end, is not finite.
+    """Stop with the epoch and the named losses when one is not finite, or, at an epoch's end, a weight, buffer or moment.
 
     Losses are watched on the device and read every `every` iterations and at the epoch's end, before anything is saved.
     rescue: says where the last good checkpoint is.
@@ -70,11 +75,24 @@ def attach_guard(
             raise UserError(f"epoch {engine.state.epoch}: training diverged ({shown}); {rescue()}")
 
     @trainer.on(Events.EPOCH_COMPLETED)
-    def check_weights(engine: Engine) -> None:
-        finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()])
+    def check_state(engine: Engine) -> None:
+        state = dict(_state(modules, optimizers))
+        finite = torch.stack([value.isfinite().all() for value in state.values()])
         if not finite.all():
-            name = [name for name, _ in model.named_parameters()][int(finite.int().argmin())]
+            name = list(state)[int(finite.int().argmin())]
             raise UserError(f"epoch {engine.state.epoch}: training diverged, {name} is not finite; {rescue()}")
+
+
+def _state(modules: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Iterator[tuple[str, Tensor]]:
+    """Everything that a checkpoint keeps of the training, by name, on the model's device."""
+    moments = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            yield name, parameter.detach()
+            for kind, moment in moments.get(parameter, {}).items():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                    yield f"{kind} of {name}", moment
+        yield from module.named_buffers()
 
 
 def attach_log(

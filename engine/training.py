@@ -11,12 +11,15 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.utils.data import DataLoader
 
-from engine.checkpoint import Origin, Stateful, load_weights_into, open_checkpoint, save_checkpoint
+from engine.checkpoint import Origin, load_weights_into, open_checkpoint
 from engine.distributed import send
 from engine.evaluator import Evaluator, mean_rank1
+from engine.saving import save_checkpoint
+from engine.states import Stateful
+from utils.errors import UserError
 from utils.logging import logger
 from utils.processes import on_main
-from utils.results import format_table, write_rows
+from utils.results import format_table, read_rows, write_rows
 from utils.runs import BEST, LAST, RESULTS
 from utils.types import ResultRow, Stage
 
@@ -81,7 +84,7 @@ class Training:
 
     def run(self, rankings: Sequence[str]) -> list[ResultRow]:
         """Train to the end, then test the selected model under `rankings`: the rows of that test."""
-        self._publish()
+        on_main(self._settle)
         if self.progress.epoch == 0 and not self.progress.rows:
             self._begin()
         if self.progress.epoch < self.schedule.num_epoch:
@@ -96,13 +99,21 @@ class Training:
         self._write([*self._rows(), *rows])
         return rows
 
+    def _settle(self) -> None:
+        """Bring the folder's files to the state of this run. A finished run keeps the rows of its test until newer exist."""
+        if self.progress.epoch and not (self.folder / LAST).is_file():  # it goes on in a new folder
+            save_checkpoint(self.folder, self.origin, self.parts, best=self._is_best())
+        rows, path = self._rows(), self.folder / RESULTS
+        if not _holds_final(path, rows, self.progress.epoch):
+            write_rows(path, rows)
+
     def _begin(self) -> None:
         if self.schedule.eval_initial:
             rows = self.test(self.model, Stage("initial", 0), ["cosine"])
             logger.info("before training:\n" + format_table(rows))
             self._report(rows)
             self._remember(rows)
-        self._save(LAST)
+        self._save()
         self._publish()
 
     def _finish_epoch(self, engine: Engine) -> None:
@@ -110,7 +121,7 @@ class Training:
         self.progress.epoch = engine.state.epoch
         if self.schedule.evaluates(engine.state.epoch):
             self._evaluate()
-        self._save(LAST)
+        self._save()
         self._publish()
 
     def _evaluate(self) -> None:
@@ -124,13 +135,14 @@ class Training:
         score = mean_rank1(rows)
         if self.schedule.select != "last" and score > self.progress.best_score:
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
-            self._save(BEST)
 
     def _choose(self) -> Stage:
         """Load the selected model, and say which it is; the last one where none was selected."""
         epoch, best = self.progress.best_epoch, self.folder / BEST
         if not epoch or self.schedule.select == "last":
             return Stage("test", self.progress.epoch, "last")
+        if self._is_best():
+            return Stage("test", epoch, self.schedule.select)
         checkpoint = open_checkpoint(str(best), best=True) if best.is_file() else None
         if checkpoint is None or checkpoint.epoch != epoch:
             logger.warning(
@@ -158,5 +170,18 @@ class Training:
     def _write(self, rows: Sequence[ResultRow]) -> None:
         on_main(lambda: write_rows(self.folder / RESULTS, rows))
 
-    def _save(self, name: str) -> None:
-        on_main(lambda: save_checkpoint(self.folder, name, self.origin, self.parts))
+    def _save(self) -> None:
+        on_main(lambda: save_checkpoint(self.folder, self.origin, self.parts, best=self._is_best()))
+
+    def _is_best(self) -> bool:
+        return 0 < self.progress.best_epoch == self.progress.epoch
+
+
+def _holds_final(path: Path, rows: Sequence[ResultRow], epoch: int) -> bool:
+    """Whether a file of results holds these rows, and after them those of a final test of an epoch that is over."""
+    try:
+        found = read_rows(path)
+    except UserError:
+        return False
+    same, final = found[: len(rows)] == rows, found[len(rows) :]
+    return same and bool(final) and all(row.stage == "test" and (row.epoch or 0) <= epoch for row in final)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 import main
-from engine.checkpoint import Origin, open_checkpoint, save_checkpoint
 from tests.conftest import TINY
 from utils.errors import UserError
 from utils.files import write_text
@@ -128,33 +126,6 @@ def test_gpu_that_is_not_there_means_the_cpu(run_main, sysu_root, tmp_path, caps
     keys = ["data_root", sysu_root, "output_dir", tmp_path, "num_epoch", 0, "eval_initial", "false", "mser", "false"]
     assert run_main(*TINY, "--gpu", "0", *keys) == 0
     assert "no GPU is available, using the CPU" in capsys.readouterr().out
-
-
-class Part:
-    def __init__(self, size: int):
-        self.size = size
-
-    def state_dict(self):
-        return {"weights": torch.ones(self.size)}
-
-
-ORIGIN = Origin(seed=1, dataset="sysu", trial=None, num_ids=2, selected_on="test", config={})
-
-
-def test_no_space_while_saving_leaves_the_previous_checkpoint(tmp_path):
-    parts = {name: Part(10) for name in ("optimizer", "scheduler", "scaler", "progress", "rng", "model")}
-    save_checkpoint(tmp_path, "last.pth", ORIGIN, parts)
-    before = (tmp_path / "last.pth").read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # writing further fails, as on a full disk
-    try:
-        with pytest.raises(UserError, match="last.pth could not be written .* the previous checkpoint is as it was"):
-            save_checkpoint(tmp_path, "last.pth", ORIGIN, {**parts, "model": Part(1_000_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (tmp_path / "last.pth").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
-    assert open_checkpoint(str(tmp_path), best=False).origin == ORIGIN
 
 
 def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

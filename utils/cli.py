@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from utils.errors import UserError
+from utils.interrupts import interrupts_raise
 from utils.processes import LOST, claim, join, leave, lost_another, part, started_together
 from utils.terminal import last_line, lost_output
 
@@ -46,6 +47,7 @@ def exit_code(work: Callable[[], None]) -> int:
     left (`| head`), the command ends without a word.
     """
     try:
+        interrupts_raise()
         work()
         code = 0
     except UserError as error:

@@ -119,33 +119,45 @@ def replacing(path: Path, patient: bool = True) -> Iterator[BinaryIO]:
                 raise
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove unfinished files whose writers are gone: of the file `name`, or of all in the folder."""
+def sweep(folder: Path, name: str | None = None, alone: bool = False) -> None:
+    """Remove unfinished files whose writers are gone: of the file `name`, or of all in the folder.
+
+    alone: nobody else writes there. Else one without content stays: its writer may not have taken its lock yet.
+    """
     for left in folder.glob(f".{'*' if name is None else escape(name)}.*{PARTIAL}"):
         with suppress(OSError), left.open("r+b") as file:
-            # One without content may belong to a process that has not taken its lock yet.
-            if os.fstat(file.fileno()).st_size and lock(file):
+            if alone or os.fstat(file.fileno()).st_size and lock(file):
                 left.unlink()
 
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C within the block is obeyed at its end. In threads other than the main one, just the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
+    """Ctrl-C within the block is obeyed at its end; within nested blocks, at the end of the outermost.
+
+    In threads other than the main one, just the block.
+    """
     before = signal.getsignal(signal.SIGINT)
-    if before in (None, signal.SIG_IGN):
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before in (None, signal.SIG_IGN) or isinstance(before, _Later):
         yield
         return
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    later = _Later()
+    signal.signal(signal.SIGINT, later)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if came:
+    if later.came:
         raise KeyboardInterrupt
+
+
+class _Later:
+    """Notes that an interrupt came."""
+
+    came = False
+
+    def __call__(self, number, frame) -> None:
+        self.came = True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
+import shlex
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from utils.errors import UserError
-from utils.files import read_json, write_text
-from utils.processes import me
+from utils.files import expanded, read_json, sweep, write_text
+from utils.locks import lock
+from utils.logging import log_to_file, logger
+from utils.processes import is_main, me
 from utils.schema import TEXT, Shape, choice, maybe, misfit, optional, real, table, whole
 
 PACKAGES = ("torch", "torchvision", "pytorch-ignite", "yacs", "torchsort", "numpy", "scipy", "Pillow")
 CONFIG, RECORD, LOG, RESULTS, TENSORBOARD = "config.yml", "run.json", "log.txt", "results.jsonl", "tensorboard"
-LAST, BEST = "last.pth", "best.pth"
+LAST, BEST, LOCK = "last.pth", "best.pth", ".lock"
 # What readers of run.json use of it.
 RUN: Shape = {
     "seed": whole(0, 2**64 - 1),
@@ -30,20 +36,97 @@ RUN: Shape = {
     "git": optional(maybe({"commit": TEXT, "modified": choice(True, False)})),
 }
 
+_held: IO | None = None  # the open lock of the run folder that this process works in
+
 
 def new_run_folder(output_dir: str, dataset: str, prefix: str, desc: str | None, now: datetime | None = None) -> Path:
-    """Make `<output_dir>/<dataset>/<prefix>_Time-<%Y-%m-%d_%H-%M-%S>[_<desc>]`, numbered if it exists."""
+    """Make `<output_dir>/<dataset>/<prefix>_Time-<%Y-%m-%d_%H-%M-%S>[_<desc>]`, numbered if it exists; this process's own."""
     stamp = (now or datetime.now()).strftime("%Y-%m-%d_%H-%M-%S")
     name = f"{prefix}_Time-{stamp}" + (f"_{desc}" if desc else "")
+    home = expanded(output_dir)
     for number in count(1):
-        folder = Path(output_dir, dataset, name if number == 1 else f"{name}_{number}")
+        folder = home / dataset / (name if number == 1 else f"{name}_{number}")
         try:
             folder.mkdir(parents=True)
-            return folder
         except FileExistsError:
             continue
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); set output_dir") from None
+        hold(folder)
+        return folder
+
+
+def open_run(resumed: Path | None, where: Sequence[str | None], config: str, record: dict[str, Any]) -> Path:
+    """The folder of a run, whose log goes there from now on: its own if it is resumed, else a new one.
+
+    where: the other arguments of new_run_folder. config and record: for write_record.
+    """
+    if resumed is None:
+        folder = new_run_folder(*where)
+        write_record(folder, config, record)
+    else:
+        folder = resumed
+        if read_record(folder)["data"]["fingerprint"] != record["data"]["fingerprint"]:
+            logger.warning(f"the images of {record['data']['root']} are not those that {folder} was started with")
+    log_to_file(folder / LOG)
+    logger.info(f"run folder: {folder}")
+    return folder
+
+
+def hold(folder: Path) -> None:
+    """Take a run folder for this process, until it ends or takes another one; what a killed one left unfinished is removed.
+
+    UserError where another process works in it. Loader workers that outlive a killed process do not keep it.
+    """
+    global _held
+    if _held is not None:
+        _held.close()
+    try:
+        _held = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    if lock(_held) is False:
+        raise UserError(f"{folder}: another process is working in this run folder; wait for it, or stop it")
+    os.register_at_fork(after_in_child=_held.close)
+    sweep(folder, alone=True)
+
+
+def hold_resumed(path: str) -> None:
+    """hold(the run folder that `resume` names, or that the named file lies in), if there is one.
+
+    UserError for a folder with checkpoints whose run.json is missing: the run could not go on in it.
+    """
+    named = expanded(path)
+    folder = named if named.is_dir() else named.parent
+    if (folder / RECORD).is_file():
+        hold(folder)
+    elif named.is_dir() and (named / LAST).is_file():
+        raise UserError(f"{named}: {RECORD} is missing; resume {named / LAST} goes on in a new run folder")
+
+
+@contextmanager
+def removed_on_failure(folder: Path) -> Iterator[None]:
+    """A block that fails takes the files of its run folder with it, and the folder if there is nothing else in it."""
+    try:
+        yield
+    except BaseException:
+        if is_main():
+            with suppress(OSError):
+                for name in (CONFIG, RECORD, LOG, RESULTS, LOCK):
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def saying_how_to_resume(folder: Path) -> Iterator[None]:
+    """KeyboardInterrupt that leaves the block says how the run in this folder is resumed, once it has a checkpoint."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (folder / LAST).is_file():
+            raise KeyboardInterrupt("before the first checkpoint: start the run again") from None
+        raise KeyboardInterrupt(f"resume with: python main.py resume {shlex.quote(str(folder))}") from None
 
 
 def write_record(folder: Path, config: str, record: dict[str, Any]) -> None:

@@ -1,0 +1,27 @@
+"""Ctrl-C while a program's modules are imported, where nothing could catch it: one line, exit code 130.
+
+An exception would not do: a library that is being imported may turn it into an error of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+
+def end_on_interrupt() -> None:
+    """Ctrl-C ends the process at once, until `interrupts_raise`; unless the shell has set it to be ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def interrupts_raise() -> None:
+    """Ctrl-C raises KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
