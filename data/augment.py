@@ -17,11 +17,9 @@ from torch import Tensor
 
 from data import kernels
 from data.vimc import box_mask, cross_channel_cutmix, shift_hue, spectrum_jitter, weighted_grayscale
-from utils.device import constant
+from utils.images import normalise
 from utils.types import Modality
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 PAD_GRAY = 127
 TRIES = 10
 HUE_TURN = 0.2
@@ -40,12 +38,6 @@ class Recipe(NamedTuple):
     padding: int  # pixels
     erase: bool
     cc_released: bool = False  # the released code's exchanged height and width
-
-
-def normalise(images: Tensor) -> Tensor:
-    """[B, 3, H, W] uint8 -> float32, scaled to [0, 1] and normalised with ImageNet's mean and deviation."""
-    mean, std = (constant(values, images.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return images.float().div_(255).sub_(mean).div_(std)
 
 
 def augment(

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import look_kernels
-from data.augment import normalise, on_cpu
+from data.augment import on_cpu
 from data.vimc import box_mask
+from utils.images import normalise
 from utils.types import Batch, Modality, Views
 
 LUMA = (0.2989, 0.5870, 0.1140)  # of a normalised image

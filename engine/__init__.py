@@ -82,8 +82,8 @@ def build_training(
     rescue = partial(_rescue, folder)
     every = 1 if device.type == "cpu" else cfg.log_period
     attach_guard(trainer, (model, criterion), tuple(optimizers.each.values()), names, every, rescue)
-    attach_log(trainer, optimizers["main"], (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
-    report = attach_tensorboard(trainer, optimizers["main"], (*names, "accuracy"), folder / TENSORBOARD)
+    attach_log(trainer, optimizers.rates, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
+    report = attach_tensorboard(trainer, optimizers.rates, (*names, "accuracy"), folder / TENSORBOARD)
     parts = {
         "model": model,
         "criterion": criterion,

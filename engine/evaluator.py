@@ -13,9 +13,9 @@ from ignite.engine import Engine
 from ignite.handlers import EpochOutputStore, ProgressBar
 from torch import Tensor, nn
 
-from data.augment import normalise
 from data.vimc import spectra
 from engine.distributed import gather_features
+from engine.embed import embed_images
 from engine.retrieval.protocols import Ranker, chance, evaluate_settings, narrowed
 from models.folding import folded
 from utils.device import with_float64
@@ -165,9 +165,8 @@ def extract_features(
     @torch.inference_mode()
     def step(engine: Engine, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         images = batch.images.to(device, non_blocking=True)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            embeddings = torch.stack([model(normalise(view)).embeddings for view in views(images)])
-        return embeddings.float(), batch.pids, batch.cameras
+        vectors = [embed_images(model, view, batch.modalities, dtype) for view in views(images)]
+        return torch.stack(vectors), batch.pids, batch.cameras
 
     engine, store = Engine(step), EpochOutputStore()
     store.attach(engine, "features")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +22,8 @@ from utils.processes import is_main
 from utils.seeding import derive_seed
 from utils.terminal import bar_options
 from utils.types import ResultRow
+
+Rates = Callable[[], Mapping[str, float]]  # the learning rate of each parameter group now
 
 
 def attach_epochs(trainer: Engine, sampler: EpochBatchSampler, generator: torch.Generator, seed: int) -> None:
@@ -96,9 +98,9 @@ def _state(modules: Sequence[nn.Module], optimizers: Sequence[Optimizer]) -> Ite
 
 
 def attach_log(
-    trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], every: int, num_epoch: int, device: torch.device
+    trainer: Engine, rates: Rates, names: tuple[str, ...], every: int, num_epoch: int, device: torch.device
 ) -> None:
-    """A progress bar on a terminal, a log line every `every` iterations and one per epoch with the means.
+    """A progress bar on a terminal, a log line every `every` iterations and one per epoch with the means and rates.
 
     The means are summed up on `device`, where the step leaves its output: nothing waits for it in between.
     """
@@ -120,18 +122,19 @@ def attach_log(
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def log_epoch(engine: Engine) -> None:
-        state, rate = engine.state, optimizer.param_groups[0]["lr"]
+        state, found = engine.state, rates()
+        shown = " ".join((name if len(found) > 1 else "") + f" {rate:.3g}" for name, rate in found.items()).strip()
         seconds = time.perf_counter() - started[0]
         logger.info(
-            f"epoch {state.epoch}/{num_epoch}: {_shown(state.metrics, names)}, lr {rate:.3g}, "
+            f"epoch {state.epoch}/{num_epoch}: {_shown(state.metrics, names)}, lr {shown}, "
             f"{state.epoch_length} batches in {seconds:.1f} s"
         )
 
 
 def attach_tensorboard(
-    trainer: Engine, optimizer: Optimizer, names: tuple[str, ...], folder: Path
+    trainer: Engine, rates: Rates, names: tuple[str, ...], folder: Path
 ) -> Callable[[ResultRow], None]:
-    """Curves of the epoch means and the learning rate. Returns what adds a row of results to them.
+    """Curves of the epoch means and the learning rates. Returns what adds a row of results to them.
 
     Only the main process writes any.
     """
@@ -142,7 +145,9 @@ def attach_tensorboard(
     @trainer.on(Events.EPOCH_COMPLETED)
     def write(engine: Engine) -> None:
         means = {f"train/{name}": float(engine.state.metrics[name]) for name in names}
-        curves.add({**means, "train/lr": optimizer.param_groups[0]["lr"]}, engine.state.epoch)
+        found = rates()
+        shown = {"train/lr" if len(found) == 1 else f"train/lr/{name}": rate for name, rate in found.items()}
+        curves.add({**means, **shown}, engine.state.epoch)
 
     return curves.add_row
 

@@ -7,12 +7,12 @@ from torch import nn
 
 from configs import load_config
 from data import build_benchmark, sysu
-from data.augment import normalise
 from engine import build_evaluator
 from engine.evaluator import Evaluator, enough_memory, extract_features, mean_rank1
 from engine.retrieval.protocols import cosine_ranking
 from utils.errors import UserError
-from utils.types import Batch, Modality, Output, Record, ResultRow, Setting, Split, Stage, Trial
+from utils.images import normalise
+from utils.types import Batch, Modality, Record, ResultRow, Setting, Split, Stage, Trial
 
 CPU = torch.device("cpu")
 
@@ -24,10 +24,10 @@ class MeanColour(nn.Module):
         super().__init__()
         self.seen = seen
 
-    def forward(self, images):
-        assert not self.training and images.dtype == torch.float32
+    def embed(self, images, modalities):
+        assert not self.training and images.dtype == torch.float32 and len(modalities) == len(images)
         self.seen(len(images))
-        return Output(images.mean(dim=(2, 3)), images.new_zeros(len(images), 1))
+        return images.mean(dim=(2, 3))
 
 
 def batches(pids: list[int], camera: int, modality: Modality) -> list[Batch]:
@@ -114,10 +114,10 @@ def test_embedding_in_half_precision_gives_float32_features():
             super().__init__()
             self.layer = nn.Linear(3, 3)
 
-        def forward(self, images):
+        def embed(self, images, modalities):
             out = self.layer(images.mean(dim=(2, 3)))
             assert out.dtype == torch.bfloat16
-            return Output(out, out)
+            return out
 
     features = extract_features(Linear(), batches([5, 3, 4], 2, Modality.VISIBLE), CPU, False, torch.bfloat16)
     assert features.embeddings.dtype == torch.float32
@@ -135,10 +135,10 @@ def test_the_precision_of_embedding_is_a_key(sysu_root, given, expected):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_embeddings_that_are_not_finite_are_refused_by_name(evaluator, value):
     class Broken(MeanColour):
-        def forward(self, images):
-            output = super().forward(images)
-            output.embeddings[images.mean(dim=(1, 2, 3)) > 0] *= value  # identity 3
-            return output
+        def embed(self, images, modalities):
+            embeddings = super().embed(images, modalities)
+            embeddings[images.mean(dim=(1, 2, 3)) > 0] *= value  # identity 3
+            return embeddings
 
     evaluator.split = evaluator.split._replace(
         visible=[record._replace(path=f"{record.pid}.png") for record in evaluator.split.visible]

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from data import looks
-from data.augment import normalise
 from data.looks import CHANCE, COLUMNS, Choices, Erasing, Look, Looks, appear, choose, make_views, mixing, rectangles
 from data.recipes import LOOKS, agw_llcm, deen, mclnet
 from tests.conftest import golden
+from utils.images import normalise
 from utils.types import Batch
 
 AUG = {name: golden(f"siblings/{name}_aug") for name in ("agw_caj", "mclnet", "deen", "djanet", "ivreid")}

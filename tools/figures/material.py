@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from configs import load_config
 from data import build_benchmark, build_recipe
-from data.augment import Recipe, normalise
+from data.augment import Recipe
 from data.images import load_image
 from engine import build_evaluator, rankings
 from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split
@@ -23,6 +23,7 @@ from tools.figures.masks import collect_masks
 from tools.figures.ranking import RankedSetting, rank_setting
 from tools.figures.scalars import read_scalars
 from utils.errors import UserError
+from utils.images import normalise
 from utils.results import read_rows
 from utils.runs import CONFIG, RESULTS, TENSORBOARD, read_record
 from utils.types import Benchmark, Features, Modality, Record, ResultRow, Setting

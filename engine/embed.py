@@ -1,0 +1,83 @@
+"""From a checkpoint to vectors: the one way that evaluation, search and export share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from configs import load_config
+from data.images import load_image
+from engine.checkpoint import load_weights_into, open_checkpoint
+from models import build_model
+from models.folding import folded
+from utils.errors import UserError, pick
+from utils.images import normalise
+from utils.types import Modality
+
+MODALITIES = {modality.name.lower(): modality for modality in Modality}
+
+
+def embed_images(network: nn.Module, images: Tensor, modalities: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The vectors that are ranked: [B, 3, H, W] uint8 on the network's device -> [B, D] float32, not normalised.
+
+    modalities: [B] int64, on the CPU. dtype: of autocast; None for float32. network: in eval mode.
+    """
+    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+        return network.embed(normalise(images), modalities).float()
+
+
+class Embedder:
+    """A trained model that turns images into vectors of unit length, whose inner products are cosines.
+
+    size: (height, width) in pixels of its images. config: of the run that trained it.
+    """
+
+    def __init__(self, model: nn.Module, size: tuple[int, int], device: torch.device, config: Mapping[str, Any]):
+        self.network = folded(model.to(device))
+        self.size = tuple(size)
+        self.device = device
+        self.config = dict(config)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor | Sequence[str | Path], modality: Modality | str) -> Tensor:
+        """Images of one modality -> [B, D] float32 of unit length, on the CPU.
+
+        images: uint8 [B, 3, H, W] (RGB, of this embedder's size), or names of image files, which are resized to it.
+        modality: "visible" or "infrared". Raises UserError for another size, type or modality, and for a file that cannot
+        be read.
+        """
+        kind = pick(MODALITIES, modality, "modality") if isinstance(modality, str) else Modality(modality)
+        if not isinstance(images, Tensor):
+            names = [str(name) for name in images]
+            loaded = [load_image(name, self.size) for name in names]
+            images = torch.stack(loaded) if loaded else torch.empty(0, 3, *self.size, dtype=torch.uint8)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (3, *self.size):
+            raise UserError(
+                f"images of type {images.dtype} and shape {tuple(images.shape)}: this model takes uint8 "
+                f"[B, 3, {self.size[0]}, {self.size[1]}]"
+            )
+        modalities = torch.full((len(images),), int(kind))
+        vectors = embed_images(self.network, images.to(self.device, non_blocking=True), modalities)
+        return F.normalize(vectors, dim=1).cpu()
+
+
+def open_model(path: str | Path, device: torch.device | str = "cpu") -> Embedder:
+    """The model of a checkpoint file, or the best one of a run folder, built from the checkpoint alone.
+
+    Raises UserError for a file that is missing, damaged or foreign, and for weights alone, which say no configuration.
+    """
+    checkpoint = open_checkpoint(str(path), best=True)
+    if checkpoint.origin is None:
+        raise UserError(
+            f"{checkpoint.path}: holds weights alone, which do not say what model they are of; give a checkpoint of a run"
+        )
+    opts = ["resume", str(checkpoint.path), "test_only", "true"]
+    cfg = load_config(None, opts, (str(checkpoint.path), checkpoint.origin.config))
+    model = build_model(cfg, checkpoint.origin.num_ids)
+    load_weights_into(model, checkpoint, allow_other_head=False)
+    return Embedder(model, cfg.image_size, torch.device(device), checkpoint.origin.config)
