@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from configs import cautions, load_config
-from data import build_benchmark, build_train_loader, describe
-from engine import build_evaluator, build_training, rankings
+from data.build import build_benchmark, build_train_loader, describe
+from engine.build import build_evaluator, build_training, rankings
 from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split, resume_notes, tested_stage
 from losses import build_criterion
 from models import build_model

@@ -27,20 +27,21 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from configs import load_config
-from data import build_cache, build_cache_path, build_pictures, build_train_loader, sysu
-from data.cache import make_room, read_all, write_cache
-from data.images import Pictures
-from data.pixel_file import MappedPixels, header_of
+from data.build import build_cache, build_cache_path, build_pictures, build_train_loader
+from data.images.cache import make_room, read_all, write_cache
+from data.images.decode import Pictures
+from data.images.pixel_file import MappedPixels, header_of
 from data.samplers import EpochBatchSampler
-from engine import build_evaluator, build_training
-from engine.training import Training
+from data.sets import sysu
+from engine.build import build_evaluator, build_training
+from engine.run import Training
 from losses import build_criterion
 from models import build_model
 from tools import make_synthetic
 from utils.cli import Parser, exit_code
 from utils.device import named_device
 from utils.errors import UserError
-from utils.memory import peak_memory_gb
+from utils.resources import peak_memory_gb
 from utils.seeding import seed_everything
 from utils.types import Batch, Benchmark, Modality, Record
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data import regdb, sysu
+from data.sets import regdb, sysu
 from utils.types import Exclusion, Features, Modality, MserDefaults, Record, Setting
 
 INTRINSIC = 128  # dimensions that the classes vary in

@@ -24,10 +24,10 @@ import torchvision
 from torch import Tensor
 
 from benchmarks import plain_input
-from data import sysu
-from data.augment import COLOUR_PARTS, Recipe, augment
-from data.cache import cached
-from data.images import Pictures
+from data.augmentation.mcja import COLOUR_PARTS, Recipe, augment
+from data.images.cache import cached
+from data.images.decode import Pictures
+from data.sets import sysu
 from tools import make_synthetic
 from utils.cli import Parser, exit_code
 from utils.device import named_device

@@ -26,15 +26,15 @@ from torch.autograd.graph import saved_tensors_hooks
 from yacs.config import CfgNode
 
 from configs import load_config
-from data import build_augmentation
-from engine import build_optimizers
+from data.build import build_augmentation
+from engine.build import build_optimizers
 from engine.step import create_learner, create_trainer
 from losses import build_criterion
 from models import build_model, mcja
 from utils.cli import Parser, exit_code
 from utils.device import named_device
 from utils.errors import UserError
-from utils.memory import peak_memory_gb
+from utils.resources import peak_memory_gb
 from utils.types import Batch, Output
 
 IDENTITIES = 395  # of SYSU-MM01

@@ -1,6 +1,6 @@
 """Ranking the way it is usually written: each trial from the embeddings, N x N matrices, loops over queries. NumPy.
 
-Computes in the type of its arguments; what `tests/slow.py` defines, at a size that a day has time for.
+Computes in the type of its arguments; what `tests/reference.py` defines, at a size that a day has time for.
 """
 
 from __future__ import annotations

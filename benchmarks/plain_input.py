@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms as T
 
-from data.augment import ASPECT, CUTMIX_AREA, ERASE_AREA, HUE_TURN, PAD_GRAY, TRIES
+from data.augmentation.mcja import ASPECT, CUTMIX_AREA, ERASE_AREA, HUE_TURN, PAD_GRAY, TRIES
 from utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 PADDING = 10

@@ -24,14 +24,14 @@ import torch.nn.functional as F
 
 from benchmarks import plain
 from benchmarks.features import SPREAD, Data, draw, regdb_like, sysu_like
-from data import regdb
-from engine.retrieval import kernels
+from data.sets import regdb
+from engine.retrieval import cpu_ranking as kernels
+from engine.retrieval.evaluation import evaluate_settings, rankers
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
-from engine.retrieval.protocols import evaluate_settings, rankers
-from tests import slow
+from tests import reference as slow
 from utils.cli import Parser, exit_code
-from utils.memory import peak_memory_gb
+from utils.resources import peak_memory_gb
 from utils.types import Modality, Record, Setting, Trial
 
 Result = TypeVar("Result")
@@ -113,7 +113,7 @@ def check(split: Path, width: int) -> str:
     out = np.zeros(fast.shape, dtype=bool)
     found, expected = ranking_metrics(fast, *labels, out), slow.metrics(fast.numpy(), *map(np.asarray, labels), out)
     lines = [
-        f"a part, against tests/slow.py: MSER distances differ by {np.abs(fast.numpy() - exact).max():.1e}, "
+        f"a part, against tests/reference.py: MSER distances differ by {np.abs(fast.numpy() - exact).max():.1e}, "
         f"metrics of the same distances by {max(abs(found[name] - expected[name]) for name in found):.1e}"
     ]
     for name, spread in SPREAD.items():

@@ -19,17 +19,17 @@ from torch import Tensor, nn
 
 from benchmarks import plain_model
 from configs import load_config
-from engine.compiled import Compiled
+from engine.compile import Compiled
 from engine.optim import adam
 from losses import build_criterion
 from losses.cmr import cross_modality_retrieval_loss
 from losses.criterion import Criterion
-from losses.identity import identity_loss
+from losses.cross_entropy import identity_loss
 from models import build_model
-from models.folding import folded
+from models.fusion import folded
 from models.modules.mda import ModalityDistributionAdapter
 from utils.cli import Parser, exit_code
-from utils.memory import keep_freed_memory
+from utils.resources import keep_freed_memory
 from utils.types import Batch, Output
 
 IDENTITIES = 395

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from data.shares import split_in_order
 from utils.logging import logger
 from utils.processes import alone, me
+from utils.sharding import split_in_order
 from utils.types import Features, Output, Views
 
 
@@ -123,7 +123,7 @@ def _by_turns(rows: Tensor) -> Tensor:
 
 
 def gather_features(own: Features, count: int) -> Features:
-    """The features of all `count` pictures of a modality, from each process's run of them (data/shares.py)."""
+    """The features of all `count` pictures of a modality, from each process's run of them (utils/sharding.py)."""
     if alone():
         return own
     runs = [split_in_order(count, rank, me().world) for rank in range(me().world)]

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs import load_config
-from data.images import load_image
+from data.images.decode import load_image
 from engine.checkpoint import load_weights_into, open_checkpoint
 from models import build_model
-from models.folding import folded
+from models.fusion import folded
 from utils.errors import UserError, pick
 from utils.images import normalise
 from utils.types import Modality

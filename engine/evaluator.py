@@ -13,11 +13,11 @@ from ignite.engine import Engine
 from ignite.handlers import EpochOutputStore, ProgressBar
 from torch import Tensor, nn
 
-from data.vimc import spectra
+from data.augmentation.colour import spectra
 from engine.distributed import gather_features
 from engine.embed import embed_images
-from engine.retrieval.protocols import Ranker, chance, evaluate_settings, narrowed
-from models.folding import folded
+from engine.retrieval.evaluation import Ranker, chance, evaluate_settings, narrowed
+from models.fusion import folded
 from utils.device import with_float64
 from utils.errors import UserError
 from utils.logging import logger

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine
 from torch import Tensor, nn
 
-from engine.compiled import Compiled
+from engine.compile import Compiled
 from engine.distributed import parallel, whole
 from engine.optim import Optimizers, gradient_scaler
 from losses.criterion import Criterion

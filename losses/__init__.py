@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from losses.cmr import cross_modality_retrieval_loss, pick_ranker
 from losses.criterion import Criterion, Term
-from losses.identity import identity_loss
+from losses.cross_entropy import identity_loss
 
 
 def build_criterion(cfg: CfgNode, num_ids: int) -> Criterion:

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 
 from configs import load_config
-from data import build_recipe
-from data.augment import (
+from data.augmentation import build_recipe
+from data.augmentation.colour import (
+    box_mask,
+    cross_channel_cutmix,
+    select_channel,
+    shift_hue,
+    spectra,
+    spectrum_jitter,
+    weighted_grayscale,
+)
+from data.augmentation.mcja import (
     ASPECT,
     COLOUR_PARTS,
     CUTMIX_AREA,
@@ -24,15 +33,6 @@ from data.augment import (
     normalise,
     shift_window,
 )  # fmt: skip
-from data.vimc import (
-    box_mask,
-    cross_channel_cutmix,
-    select_channel,
-    shift_hue,
-    spectra,
-    spectrum_jitter,
-    weighted_grayscale,
-)
 from tests.conftest import golden
 from utils.types import Modality
 
@@ -42,7 +42,7 @@ FORMS = {"loop": lambda images: True, "operations": lambda images: False}
 
 @pytest.fixture(params=FORMS, autouse=True)
 def form(request, monkeypatch):
-    monkeypatch.setattr("data.augment.on_cpu", FORMS[request.param])
+    monkeypatch.setattr("data.augmentation.mcja.on_cpu", FORMS[request.param])
 
 
 OFF = Recipe(colour=frozenset(), flip=False, crop=False, padding=3, erase=False)
@@ -484,7 +484,7 @@ def test_one_picture_is_a_batch_too():
 def both_forms(images: Tensor, mixed: Tensor, recipe: Recipe, seed: int, monkeypatch) -> list[Tensor]:
     out = []
     for chosen in FORMS.values():
-        monkeypatch.setattr("data.augment.on_cpu", chosen)
+        monkeypatch.setattr("data.augmentation.mcja.on_cpu", chosen)
         out.append(augment(images, mixed, recipe, generator(seed)))
     return out
 

@@ -17,12 +17,13 @@ from benchmarks import epoch, memory, plain, plain_input, plain_model, retrieval
 from benchmarks import input as input_benchmark
 from benchmarks.features import regdb_like, sysu_like
 from configs import load_config
-from data import build_cache, build_pictures, sysu
-from engine.retrieval.protocols import evaluate_settings, rankers
+from data.build import build_cache, build_pictures
+from data.sets import sysu
+from engine.retrieval.evaluation import evaluate_settings, rankers
 from losses.cmr import cross_modality_retrieval_loss
 from models import mcja
 from models.modules.mda import ModalityDistributionAdapter
-from tests import slow
+from tests import reference as slow
 from tools import make_synthetic
 from utils.errors import UserError
 from utils.types import Modality, Output

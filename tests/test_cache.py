@@ -23,16 +23,19 @@ from PIL import Image
 
 import main
 from configs import load_config
-from data import build_cache_path, build_test_loader, build_train_loader, parts, pixel_file, pixels, regdb, sysu
-from data import cache as cache_module
-from data.cache import NoCache, cached
-from data.images import Pictures, load_image
-from data.pixel_file import HEADER, MappedPixels, Unfit, header_of
-from data.pixels import HeldPixels, find_home, open_pixels
+from data.build import build_cache_path, build_test_loader, build_train_loader, parts
+from data.images import cache as cache_module
+from data.images import pixel_file
+from data.images import store as pixels
+from data.images.cache import NoCache, cached
+from data.images.decode import Pictures, load_image
+from data.images.pixel_file import HEADER, MappedPixels, Unfit, header_of
+from data.images.store import HeldPixels, find_home, open_pixels
+from data.sets import regdb, sysu
 from tests.conftest import TINY, only_run
 from utils import locks
 from utils.errors import UserError
-from utils.memory import free_memory
+from utils.resources import free_memory
 from utils.runs import LAST, LOG, RESULTS
 from utils.types import Modality
 
@@ -332,7 +335,7 @@ def test_what_is_no_file_in_the_place_of_the_file(pictures, path, make):
 WRITE_AND_HANG = """
 import sys, time, torch
 from pathlib import Path
-from data.cache import write_cache
+from data.images.cache import write_cache
 
 def batches():
     yield torch.zeros(40, 3, 12, 8, dtype=torch.uint8)
@@ -618,7 +621,7 @@ def test_a_run_goes_on_without_a_cache(run_main, sysu_root, tmp_path, capsys):
 
 
 def test_interrupting_a_run_that_builds_leaves_nothing_unfinished(sysu_root, tmp_path):
-    slow = "import data.images as i, time, sys; f = i.load_image\n"
+    slow = "import data.images.decode as i, time, sys; f = i.load_image\n"
     slow += "def load(*a): time.sleep(0.05); return f(*a)\n"
     slow += "i.load_image = load\nimport main; from utils.cli import exit_code\n"
     slow += "sys.exit(exit_code(lambda: main.run(sys.argv[1:])))"

@@ -18,9 +18,9 @@ from engine import saving
 from engine.checkpoint import Origin, load_weights_into, open_checkpoint
 from engine.checkpoint import tested_stage as stage_of
 from engine.optim import Optimizers, Plan, adam, sgd, steps
+from engine.run import Progress
 from engine.saving import save_checkpoint
 from engine.states import restore
-from engine.training import Progress
 from utils import runs
 from utils.errors import UserError
 from utils.logging import logger

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from losses.cmr import cross_modality_retrieval_loss
-from tests import slow
+from tests import reference as slow
 from tests.conftest import golden
 
 GOLDEN = golden("cmr_loss")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import data
+import data.augmentation
 import engine.step
 import losses
 import models
@@ -92,13 +92,15 @@ def by_turns(learner: engine.step.Learner, batch) -> dict[str, Tensor]:
 
 def visible_twice(cfg):
     """Visible images a second time, mirrored."""
-    once = data.build_mcja(cfg)
+    once = data.augmentation.build_mcja(cfg)
 
     def augmentation(batch, generator) -> Views:
         views = once(batch, generator)
         visible = (views.streams == Modality.VISIBLE).nonzero()[:, 0]
         images = torch.cat([views.images, views.images[visible].flip(3)])
-        return Views(images, torch.cat([views.rows, views.rows[visible]]), torch.cat([views.streams, views.streams[visible]]))
+        return Views(
+            images, torch.cat([views.rows, views.rows[visible]]), torch.cat([views.streams, views.streams[visible]])
+        )
 
     return augmentation
 
@@ -122,7 +124,7 @@ def toys(monkeypatch):
     """The toys, entered where an entry makes a method."""
     for name, make in (("two", TwoStream), ("three", ThreeAnswers), ("rival", Rival)):
         monkeypatch.setitem(models.MODELS, name, lambda cfg, num_ids, make=make: make(num_ids))
-    monkeypatch.setitem(data.AUGMENTATIONS, "twice", visible_twice)
+    monkeypatch.setitem(data.augmentation.AUGMENTATIONS, "twice", visible_twice)
     monkeypatch.setitem(losses.LOSSES, "centres", lambda cfg, num_ids: Centres(num_ids))
     monkeypatch.setitem(KEYS, "loss_centres", Key("loss_centres", float, 0.0, "weight of the toy's centres", "test"))
     monkeypatch.setitem(engine.step.STEPS, "by_turns", by_turns)

@@ -20,20 +20,21 @@ from torch.distributed import TCPStore
 
 import main
 from configs import load_config
-from data import augment as augmentation
-from data import build_benchmark, build_test_loader, build_train_loader, workers
-from data.augment import COLOUR_PARTS, Recipe, augment
+from data.augmentation import mcja as augmentation
+from data.augmentation.mcja import COLOUR_PARTS, Recipe, augment
+from data.build import build_benchmark, build_test_loader, build_train_loader
+from data.images import workers
 from data.samplers import SAMPLERS, Sizes
-from data.shares import split_by_identity, split_in_order
 from engine.distributed import synchronise_norms
 from models import build_model
 from tests.conftest import TINY, only_run
-from tests.together import KEYS, Steps
+from tests.two_processes import KEYS, Steps
 from utils import device, processes
 from utils.errors import UserError
 from utils.processes import Member
 from utils.results import read_rows
 from utils.runs import LAST, LOG, RESULTS
+from utils.sharding import split_by_identity, split_in_order
 from utils.types import Modality, Stage
 
 HOME = Path(main.__file__).parent
@@ -219,9 +220,9 @@ def finish(started: list[subprocess.Popen], seconds: float = 300) -> list[tuple[
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory, sysu_root, start_two):
-    """What `compute` of tests/together.py found, in each of the two processes."""
+    """What `compute` of tests/two_processes.py found, in each of the two processes."""
     folder = tmp_path_factory.mktemp("together")
-    for status, _, error in finish(start_two("tests.together", folder, sysu_root)):
+    for status, _, error in finish(start_two("tests.two_processes", folder, sysu_root)):
         assert status == 0, error
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
@@ -332,7 +333,7 @@ def test_what_processes_are_sent_is_not_run(monkeypatch, tmp_path):
 
 
 def test_news_that_both_have_are_told_once(start_two):
-    (code, out, error), (other_code, other_out, other_error) = finish(start_two("tests.endings", "same"))
+    (code, out, error), (other_code, other_out, other_error) = finish(start_two("tests.failing_processes", "same"))
     told = error + other_error
     assert told.count("error: the configuration is wrong\n") == 1 and "Traceback" not in told
     assert (out + told).count("both say this") == 1 and "both say this" in out
@@ -351,7 +352,7 @@ def test_news_that_both_have_are_told_once(start_two):
     ],
 )
 def test_trouble_in_one_process_ends_both_with_one_message(start_two, name, codes, said):
-    started = start_two("tests.endings", name)
+    started = start_two("tests.failing_processes", name)
     if None in codes:  # this one waits for the other, and ends because torchrun ends it
         survivor = started.pop(codes.index(None))
     found = finish(started)

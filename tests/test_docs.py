@@ -13,7 +13,7 @@ import pytest
 
 import main
 from configs.defaults import KEYS
-from data import sysu
+from data.sets import sysu
 from tests.conftest import TINY, only_run
 from tools import document_keys, evaluate, prepare, reproduce, summarize, visualize
 from utils.logging import stop_logging

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from configs import load_config
-from data import build_benchmark, regdb, sysu
-from engine import build_evaluator
+from data.build import build_benchmark
+from data.sets import regdb, sysu
+from engine.build import build_evaluator
 from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.evaluator import result_rows
-from engine.retrieval.protocols import rankers
+from engine.retrieval.evaluation import rankers
 from models import build_model
 from tools import evaluate
-from utils import memory
+from utils import resources as memory
 from utils.cli import exit_code
 from utils.device import named_device
 from utils.errors import UserError

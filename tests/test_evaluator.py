@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from configs import load_config
-from data import build_benchmark, sysu
-from engine import build_evaluator
+from data.build import build_benchmark
+from data.sets import sysu
+from engine.build import build_evaluator
 from engine.evaluator import Evaluator, enough_memory, extract_features, mean_rank1
-from engine.retrieval.protocols import cosine_ranking
+from engine.retrieval.evaluation import cosine_ranking
 from utils.errors import UserError
 from utils.images import normalise
 from utils.types import Batch, Modality, Record, ResultRow, Setting, Split, Stage, Trial

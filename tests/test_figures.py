@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from data.augment import Recipe
-from engine.retrieval.protocols import cosine_ranking, evaluate_settings
+from data.augmentation.mcja import Recipe
+from engine.retrieval.evaluation import cosine_ranking, evaluate_settings
 from models.modules.mda import ModalityDistributionAdapter
 from tools.figures import cmc, curves, distances, embedding, masks, ranked_lists, ranking, scalars, style, vimc
 from utils.types import Features, Modality, ResultRow, Setting, Trial

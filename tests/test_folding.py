@@ -6,8 +6,9 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from configs import load_config
-from models import build_model, folding
-from models.folding import FusedBlock, folded
+from models import build_model
+from models import fusion as folding
+from models.fusion import FusedBlock, folded
 from utils.logging import logger
 
 PICTURES = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(2))

@@ -9,8 +9,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from configs import load_config
-from data import build_test_loader, build_train_loader, sysu
-from data.images import PictureDataset, Pictures, as_it_is, load_image
+from data.build import build_test_loader, build_train_loader
+from data.images.decode import PictureDataset, Pictures, as_it_is, load_image
+from data.sets import sysu
 from utils.errors import UserError
 from utils.types import Modality, Record
 

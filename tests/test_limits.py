@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils import limits, memory
+from utils import limits
+from utils import resources as memory
 
 GIB = 2**30
 

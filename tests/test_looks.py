@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from data import looks
-from data.looks import CHANCE, COLUMNS, Choices, Erasing, Look, Looks, appear, choose, make_views, mixing, rectangles
-from data.recipes import LOOKS, agw_llcm, deen, mclnet
+from data.augmentation import looks
+from data.augmentation.looks import (
+    CHANCE,
+    COLUMNS,
+    Choices,
+    Erasing,
+    Look,
+    Looks,
+    appear,
+    choose,
+    make_views,
+    mixing,
+    rectangles,
+)
+from data.augmentation.recipes import LOOKS, agw_llcm, deen, mclnet
 from tests.conftest import golden
 from utils.images import normalise
 from utils.types import Batch

@@ -8,7 +8,7 @@ import pytest
 # Writes to 64 MB again and again; prints how often the system had to find a page for it.
 PROGRAM = """
 import ctypes, resource, sys
-from utils.memory import keep_freed_memory
+from utils.resources import keep_freed_memory
 done = keep_freed_memory(sys.argv[1] == "keep")
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

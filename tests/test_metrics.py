@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from engine.retrieval.metrics import chance_rank1, ranking_metrics
-from tests import slow
+from tests import reference as slow
 
 
 def ranked(gallery_pids: list[int], excluded: list[int] = ()) -> dict[str, float]:

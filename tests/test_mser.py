@@ -4,7 +4,7 @@ import torch
 
 from engine.retrieval.mser import mser_distance
 from engine.retrieval.neighbours import nearest
-from tests import slow
+from tests import reference as slow
 from tests.conftest import golden
 
 GOLDEN = golden("mser")

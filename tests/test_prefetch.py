@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data.images import PictureDataset, as_it_is
-from data.pixels import HeldPixels
-from data.prefetch import Prefetcher, side_stream
+from data.images.decode import PictureDataset, as_it_is
+from data.images.loader import Prefetcher, side_stream
+from data.images.store import HeldPixels
 from utils.types import Batch, Modality, Record
 
 ROWS = [[3, 0], [1, 1, 4], [2]]

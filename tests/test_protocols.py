@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from data import regdb, sysu
+from data.sets import regdb, sysu
 from engine.retrieval.distances import cosine_distances
+from engine.retrieval.evaluation import evaluate_settings, narrowed, rankers
 from engine.retrieval.k_reciprocal import k_reciprocal_distance
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
-from engine.retrieval.protocols import evaluate_settings, narrowed, rankers
 from tests.conftest import golden
 from utils.types import Features, Modality, MserDefaults, Record, Setting, Split, Trial
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from configs import load_config
-from data import build_benchmark, regdb
+from data.build import build_benchmark
+from data.sets import regdb
 from utils.errors import UserError
 from utils.types import Modality
 

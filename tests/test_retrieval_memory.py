@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from data import regdb, sysu
-from engine.retrieval import neighbours, protocols, reranking
+from data.sets import regdb, sysu
+from engine.retrieval import evaluation as protocols
+from engine.retrieval import neighbours, reranking
 from engine.retrieval.distances import blocks, take, take_columns, tile_side
-from engine.retrieval.protocols import evaluate_settings, rankers
+from engine.retrieval.evaluation import evaluate_settings, rankers
 from utils.types import Features, Modality, Setting, Trial
 
 GB = 2**30

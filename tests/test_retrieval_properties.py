@@ -8,11 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.retrieval import kernels
+from engine.retrieval import cpu_ranking as kernels
 from engine.retrieval.k_reciprocal import k_reciprocal_distance
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
-from tests import slow
+from tests import reference as slow
 
 checked = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True

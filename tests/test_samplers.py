@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import load_config
-from data import build_batch_sampler
+from data.build import build_batch_sampler
 from data.samplers import SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
 from utils.errors import UserError
 from utils.logging import logger

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from losses.cross_entropy import identity_loss
 from losses.deen import cross_modality_pair, orthogonality
-from losses.identity import identity_loss
 from losses.mclnet import marginal_centre, modality_confusion, modality_recognition
 from losses.mutual import divergence, head_distillation, head_identity, view_distillation
 from losses.triplet import batch_hard, centre_cross_modality, weighted_regularised

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from engine.confusion import step_within_graph
 from engine.optim import sgd
+from losses.cross_entropy import identity_loss
 from losses.deen import cross_modality_pair, orthogonality
-from losses.identity import identity_loss
 from losses.mclnet import marginal_centre, modality_confusion, modality_recognition
 from losses.mutual import head_distillation, head_identity, view_distillation
 from losses.triplet import batch_hard, weighted_regularised

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from losses.soft_rank import soft_rank
-from tests import slow
+from tests import reference as slow
 
 STRENGTHS = [5.0, 0.5, 0.1, 0.03, 0.01, 1e-3]
 

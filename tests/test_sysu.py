@@ -10,7 +10,8 @@ import torch
 from scipy.io import loadmat
 
 from configs import load_config
-from data import build_benchmark, describe, sysu
+from data.build import build_benchmark, describe
+from data.sets import sysu
 from tools.synthetic.layouts import mat_bytes
 from utils.errors import UserError
 from utils.logging import logger

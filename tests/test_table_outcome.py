@@ -211,7 +211,12 @@ def test_latex_table(outcome):
     ]
     assert r"\caption{50 \% \& more}" in text and r"\begin{tabular}{lllrrr}" in text
     assert r"\multicolumn{2}{c}{MSER$^\dagger$}" in text and r"\cmidrule(lr){4-4}\cmidrule(lr){5-6}" in text
-    for note in (r"k1\_k2", "A dash in place of one: none is known.", r"a page \& more", r"$^\dagger$ MSER uses the other queries"):
+    for note in (
+        r"k1\_k2",
+        "A dash in place of one: none is known.",
+        r"a page \& more",
+        r"$^\dagger$ MSER uses the other queries",
+    ):
         assert note in text
     assert all(line.count(" & ") == 5 for line in body)
 

@@ -9,7 +9,7 @@ from torch import nn
 from engine.optim import Optimizers, adam
 from engine.step import create_learner, create_trainer
 from losses.criterion import Criterion
-from losses.identity import identity_loss
+from losses.cross_entropy import identity_loss
 from utils.logging import logger
 from utils.types import Batch, Group, Modality, Output, Views
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from configs import load_config
-from data import build_test_loader, build_train_loader, sysu, workers
-from data.workers import AHEAD, IN_USE, LABELS, PatientLoader, workers_with_room
+from data.build import build_test_loader, build_train_loader
+from data.images import workers
+from data.images.workers import AHEAD, IN_USE, LABELS, PatientLoader, workers_with_room
+from data.sets import sysu
 from utils.errors import UserError
 from utils.types import Modality
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from data.images import load_image
-from data.listing import list_pictures, require_folder
+from data.images.decode import load_image
+from data.sets.common import list_pictures, require_folder
 from utils.cli import Parser, exit_code
 from utils.errors import UserError
 

@@ -16,16 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data import DATASETS, regdb, sysu
-from data.listing import differences
+from data.build import DATASETS
+from data.sets import regdb, sysu
+from data.sets.common import differences
 from engine.evaluator import result_rows
-from engine.retrieval.protocols import Ranker, rankers
+from engine.retrieval.evaluation import Ranker, rankers
 from tools.features import NAMES, SIDES, FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
 from utils.device import named_device, with_float64
 from utils.errors import UserError, pick
 from utils.files import expanded
-from utils.memory import peak_memory_gb
+from utils.resources import peak_memory_gb
 from utils.results import format_table, write_rows
 from utils.types import Exclusion, Features, Modality, Record, ResultRow, Setting, Stage
 

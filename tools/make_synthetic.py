@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from data.sysu import INFRARED_CAMERAS
+from data.sets.sysu import INFRARED_CAMERAS
 from tools.synthetic import layouts
 from tools.synthetic.writing import write
 from utils.cli import Parser, exit_code

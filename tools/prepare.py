@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from configs import load_config
-from data import build_benchmark, build_cache, build_cache_path, parts
-from data.pixel_file import size_of
+from data.build import build_benchmark, build_cache, build_cache_path, parts
+from data.images.pixel_file import size_of
 from utils.cli import Parser, exit_code, natural
 from utils.errors import UserError
 from utils.logging import log_to_terminal

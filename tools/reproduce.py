@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from yacs.config import CfgNode
 
-from data import build_benchmark, data_root, describe
+from data.build import build_benchmark, data_root, describe
 from engine.optim import precision
 from tools.report.pictures import Picture
 from tools.tables.collect import collect

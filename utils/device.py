@@ -10,8 +10,8 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.logging import logger
-from utils.memory import keep_freed_memory
 from utils.processes import alone, me
+from utils.resources import keep_freed_memory
 
 CPU = torch.device("cpu")
 MAC = torch.device("mps")
@@ -32,7 +32,7 @@ def with_float64(device: torch.device) -> torch.device:
 def pick_device(name: str) -> torch.device:
     """The device that `--gpu` means: "cpu", "mps" (a Mac's GPU) or a GPU's number; the CPU, with a warning, if there is none.
 
-    On the CPU, memory that is freed stays the process's own from now on (utils/memory.py). Where torchrun started several processes, each takes the GPU of its number on the machine. Raises UserError for
+    On the CPU, memory that is freed stays the process's own from now on (utils/resources.py). Where torchrun started several processes, each takes the GPU of its number on the machine. Raises UserError for
     several GPUs in one process and for a GPU that is not there.
     """
     if name == "cpu":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.retrieval import kernels
+from engine.retrieval import cpu_ranking as kernels
 
 Array = Tensor | np.ndarray
 

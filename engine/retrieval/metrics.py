@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.retrieval import kernels
+from engine.retrieval import cpu_ranking as kernels
 from engine.retrieval.distances import Array
 
 RANKS = (1, 5, 10, 20)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.retrieval import kernels
+from engine.retrieval import cpu_ranking as kernels
 from engine.retrieval.distances import RESULT_SHARE, blocks, may_keep, squared_distances, take
 from engine.retrieval.neighbours import Neighbours, Pairs, nearest
 from engine.retrieval.sparse import Rows, blend, jaccard_to, mean_rows

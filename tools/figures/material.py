@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from configs import load_config
-from data import build_benchmark, build_recipe
-from data.augment import Recipe
-from data.images import load_image
-from engine import build_evaluator, rankings
+from data.augmentation import build_recipe
+from data.augmentation.mcja import Recipe
+from data.build import build_benchmark
+from data.images.decode import load_image
+from engine.build import build_evaluator, rankings
 from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split
 from engine.evaluator import Evaluator
 from models import build_model

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.retrieval.evaluation import Ranker
 from engine.retrieval.metrics import Scores, positions, query_scores
-from engine.retrieval.protocols import Ranker
 from tools.figures.distances import Pairs
 from utils.types import Exclusion, Features, Modality, Setting, Trial
 

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data.augment import Draws, Recipe, draw_colours
-from data.vimc import cross_channel_cutmix, spectrum_jitter, weighted_grayscale
+from data.augmentation.colour import cross_channel_cutmix, spectrum_jitter, weighted_grayscale
+from data.augmentation.mcja import Draws, Recipe, draw_colours
 from tools.figures.style import CLOSE, new_figure, show_picture, styled
 
 DRAWS = 6

@@ -10,7 +10,8 @@ import yaml
 from yacs.config import CfgNode
 
 from configs import load_config
-from data import DATASETS, regdb, sysu
+from data.build import DATASETS
+from data.sets import regdb, sysu
 from tools.tables.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields, short
 from tools.tables.table import RANKINGS, Column, Table, TableRow, options
 from utils.errors import UserError, pick

@@ -1,10 +1,10 @@
-"""The looks of data/looks.py on a CPU, compiled by numba: every image is read once and written once, with the same bits."""
+"""The looks of data/augmentation/looks.py on a CPU, compiled by numba: every image is read once and written once, with the same bits."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from data.kernels import shift_window
+from data.augmentation.cpu_augment import shift_window
 from utils.compiled import compiled
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.io import loadmat
 from torch import Tensor
 
-from data.listing import differences, list_pictures, require_disjoint, require_folder, require_records
+from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
 from utils.errors import UserError, reason
 from utils.files import read_text, require_regular
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial

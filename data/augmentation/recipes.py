@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.looks import Erasing, Look, Looks
+from data.augmentation.looks import Erasing, Look, Looks
 
 CHANNELS = Erasing()  # CAJ's constants, which are ImageNet-like means written into an already normalised image
 

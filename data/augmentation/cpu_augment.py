@@ -1,6 +1,6 @@
 """The augmentation of a batch on a CPU, compiled by numba: every picture is read once and written once.
 
-data/augment.py does the same by tensor operations, which go through the whole batch in memory again and again; both give
+data/augmentation/mcja.py does the same by tensor operations, which go through the whole batch in memory again and again; both give
 the same bits.
 """
 
@@ -20,7 +20,7 @@ def augment_pictures(
     """images [B, 3, H, W] uint8 -> out [B, 3, H, W] float32.
 
     part [B] int64: HUE to SJ, below 0 for none; turns, keep [B] float32, weights [B, 3] float64, channels [B, 2] and
-    patches, erased [B, 4] int64: as data/vimc.py takes them; offsets [B, 2] int64: of the window in the padded
+    patches, erased [B, 4] int64: as data/augmentation/colour.py takes them; offsets [B, 2] int64: of the window in the padded
     picture; flips [B] bool; grey: of the padding; table [3, 256] float32: the value of each pixel, normalised.
     """
     scratch = np.empty_like(images[0])

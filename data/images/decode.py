@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.shares import split_by_identity
 from utils.errors import UserError, reason
 from utils.files import require_regular
+from utils.sharding import split_by_identity
 from utils.types import Batch, Record
 
 PIXEL_LIMIT = 50_000_000  # of an image; those of a surveillance camera have a hundredth of that

@@ -1,6 +1,6 @@
 """The file in which decoded images are kept: a header of HEADER bytes (JSON, padded with spaces), then uint8 [N, 3, H, W].
 
-The header holds a checksum of the pixels. It is written last, and the file gets its name after that (data/cache.py).
+The header holds a checksum of the pixels. It is written last, and the file gets its name after that (data/images/cache.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from data.images import Pictures
+from data.images.decode import Pictures
 from utils.errors import UserError, reason
 from utils.files import require_regular
 from utils.limits import cores

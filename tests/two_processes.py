@@ -1,4 +1,4 @@
-"""What each of two processes computes for tests/test_distributed.py: python -m tests.together FOLDER DATA_ROOT."""
+"""What each of two processes computes for tests/test_distributed.py: python -m tests.two_processes FOLDER DATA_ROOT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from configs import load_config
-from data import build_augmentation, build_benchmark, build_train_loader
+from data.build import build_augmentation, build_benchmark, build_train_loader
 from engine.distributed import GatherRows, attach_statistics, gather_features, send, synchronise_norms, whole
 from engine.optim import Optimizers, gradient_scaler
 from engine.step import create_learner, create_trainer

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import look_kernels
-from data.augment import on_cpu
-from data.vimc import box_mask
+from data.augmentation import cpu_looks as look_kernels
+from data.augmentation.colour import box_mask
+from data.augmentation.mcja import on_cpu
 from utils.images import normalise
 from utils.types import Batch, Modality, Views
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.images import Pictures, Pixels
-from data.pixel_file import MappedPixels, Unfit, header_of, size_of, write_pixels
-from data.workers import PatientLoader, workers_with_room
+from data.images.decode import Pictures, Pixels
+from data.images.pixel_file import MappedPixels, Unfit, header_of, size_of, write_pixels
+from data.images.workers import PatientLoader, workers_with_room
 from utils.errors import UserError, reason
 from utils.files import PARTIAL, replacing, sweep
 from utils.locks import lock

@@ -2,7 +2,7 @@
 
 All random numbers of a batch are one table, drawn on the CPU from an explicit generator; what follows is a function of
 the table and the pictures, so it gives the same on every device and needs no synchronisation. On a CPU one compiled loop
-does what the tensor operations below do (data/kernels.py).
+does what the tensor operations below do (data/augmentation/cpu_augment.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data import kernels
-from data.vimc import box_mask, cross_channel_cutmix, shift_hue, spectrum_jitter, weighted_grayscale
+from data.augmentation import cpu_augment as kernels
+from data.augmentation.colour import box_mask, cross_channel_cutmix, shift_hue, spectrum_jitter, weighted_grayscale
 from utils.images import normalise
 from utils.types import Modality
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.cache import NoCache, cached, read_all
-from data.images import Pictures, Pixels
-from data.workers import SHARED_MEMORY
+from data.images.cache import NoCache, cached, read_all
+from data.images.decode import Pictures, Pixels
+from data.images.workers import SHARED_MEMORY
 from utils.logging import logger
-from utils.memory import free_memory
 from utils.processes import machine_first, me
+from utils.resources import free_memory
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ from functools import cache
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from data.shares import split_in_order
 from utils.errors import UserError
 from utils.processes import alone, me
+from utils.sharding import split_in_order
 from utils.types import Batch
 
 

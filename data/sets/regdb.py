@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.listing import differences, require_disjoint, require_folder, require_records
+from data.sets.common import differences, require_disjoint, require_folder, require_records
 from utils.errors import UserError
 from utils.files import read_text
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial

@@ -1,4 +1,4 @@
-"""What each of two processes meets for tests/test_distributed.py: python -m tests.endings NAME."""
+"""What each of two processes meets for tests/test_distributed.py: python -m tests.failing_processes NAME."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""Training and evaluation, built from the configuration. Only the build_* functions read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
+
+from data.build import build_augmentation, build_test_loader
+from engine.checkpoint import Checkpoint, Origin
+from engine.distributed import attach_statistics, synchronise_norms
+from engine.evaluator import Evaluator
+from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
+from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, precision
+from engine.retrieval.evaluation import rankers
+from engine.run import Progress, Schedule, Training
+from engine.saving import keep_best
+from engine.states import restore
+from engine.step import STEPS, Step, create_learner, create_trainer
+from losses.criterion import Criterion
+from utils.errors import UserError, pick
+from utils.logging import logger
+from utils.processes import alone, me, on_main
+from utils.runs import LAST, TENSORBOARD
+from utils.seeding import RandomStates
+from utils.types import Benchmark, Group, Modality, MserDefaults, Split
+
+PROGRESS_KEYS = ("num_epoch", "eval_initial", "start_eval", "eval_interval", "select")
+
+
+def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: torch.device) -> Evaluator:
+    """An evaluator of one split, with every ranking."""
+    loaders = {modality: build_test_loader(cfg, benchmark, split, modality, device) for modality in Modality}
+    given = (cfg.mser_k1, cfg.mser_k2, cfg.mser_lambda, cfg.mser_queries_only)
+    mser = MserDefaults(*(own if value is None else value for value, own in zip(given, benchmark.mser)))
+    dtype = precision(cfg.fp16 and cfg.eval_amp, cfg.amp_dtype, device)
+    return Evaluator(
+        split, loaders, rankers(mser), benchmark.excluded, benchmark.trial, device, cfg.eval_memory_gb, dtype
+    )
+
+
+def rankings(cfg: CfgNode) -> Sequence[str]:
+    """The rankings of the final test."""
+    return ["cosine", "mser"] if cfg.mser else ["cosine"]
+
+
+def origin_of(cfg: CfgNode, benchmark: Benchmark, seed: int) -> Origin:
+    """What this run's checkpoints say about it."""
+    return Origin(seed, benchmark.name, benchmark.trial, benchmark.num_ids, cfg.select, dict(cfg))
+
+
+def build_training(
+    cfg: CfgNode,
+    benchmark: Benchmark,
+    model: nn.Module,
+    loader: DataLoader,
+    criterion: Criterion,
+    test: Evaluator,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+) -> Training:
+    """A run in `folder`, new or going on with a checkpoint's states. `model` is on the device, its weights loaded."""
+    model, criterion = synchronise_norms(model, device), criterion.to(device)
+    optimizers = build_optimizers(cfg, model, criterion)
+    dtype = precision(cfg.fp16, cfg.amp_dtype, device)
+    generator = torch.Generator()
+    if cfg.compile and not alone():
+        logger.warning("compile: not with several processes; training goes on without it")
+    augmentation = partial(build_augmentation(cfg), generator=generator)
+    learner = create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile and alone())
+    trainer = create_trainer(learner, build_step(cfg))
+    names = ("loss", *criterion.terms)
+    attach_epochs(trainer, loader.batch_sampler, generator, seed)
+    attach_statistics(trainer, model)
+    rescue = partial(_rescue, folder)
+    every = 1 if device.type == "cpu" else cfg.log_period
+    attach_guard(trainer, (model, criterion), tuple(optimizers.each.values()), names, every, rescue)
+    attach_log(trainer, optimizers.rates, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
+    report = attach_tensorboard(trainer, optimizers.rates, (*names, "accuracy"), folder / TENSORBOARD)
+    parts = {
+        "model": model,
+        "criterion": criterion,
+        "optimizer": optimizers,
+        "scheduler": optimizers.schedule,
+        "scaler": learner.scaler,
+        "progress": Progress(),
+        "rng": RandomStates(),
+    }
+    if checkpoint is not None:
+        restore(parts, checkpoint)
+        optimizers.follow(cfg.lr, cfg.wd)
+        logger.info(f"resumes after epoch {checkpoint.epoch}, from {checkpoint.path}")
+        if checkpoint.path == folder / LAST and 0 < parts["progress"].best_epoch == checkpoint.epoch:
+            on_main(partial(keep_best, folder))  # a killed run may have come no further than the last one
+    schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
+    selection = test if benchmark.validation is None else build_evaluator(cfg, benchmark, benchmark.validation, device)
+    where = device if alone() else f"{me().world} processes, {device.type}"
+    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype or torch.float32}, {where}")
+    origin = origin_of(cfg, benchmark, seed)
+    selection = selection.narrowed(selection.split.quick)
+    return Training(trainer, loader, parts, schedule, test, selection, folder, origin, report)
+
+
+def build_optimizers(cfg: CfgNode, model: nn.Module, criterion: nn.Module) -> Optimizers:
+    """The model's parameter groups, and what the losses train, under the configured optimiser and schedule."""
+    learned = [parameter for parameter in criterion.parameters() if parameter.requires_grad]
+    groups = {**model.groups(), "criterion": Group(learned)}
+    make = pick(OPTIMIZERS, cfg.optimizer, "optimizer")
+    factor = pick(SCHEDULES, cfg.schedule, "schedule")(Plan(cfg.num_epoch, cfg.lr_step, cfg.warmup))
+    return Optimizers(groups, make, cfg.lr, cfg.wd, factor)
+
+
+def build_step(cfg: CfgNode) -> Step:
+    """What an iteration does; of several processes, only the plain step is shared out."""
+    if cfg.step != "plain" and not alone():
+        raise UserError(f"step = {cfg.step}: only the plain step runs in several processes; start one")
+    return pick(STEPS, cfg.step, "step")
+
+
+def _rescue(folder: Path) -> str:
+    last = folder / LAST
+    return f"the last good state is {last}; resume from it with a lower lr" if last.is_file() else "lower lr"
