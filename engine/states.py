@@ -134,7 +134,8 @@ def _taken(name: str, live: Mapping[str, Any], saved: Mapping[str, Any], new: li
         if owns.keys() != found.keys():
             raise ValueError("it is of other optimisers")
         if name == "scheduler":
-            taken = {which: {**owns[which], key: found[which][key]} for which in owns}
+            epochs = {which: found[which][key] for which in owns}
+            taken = {w: {**owns[w], key: epochs[w], "_step_count": epochs[w] + 1} for w in owns}
         else:
             named = {
                 id(p): n for part in ("criterion", "model") if part in live for n, p in live[part].named_parameters()
@@ -151,13 +152,13 @@ def _moments(optimizer: Optimizer, own: Mapping, saved: Mapping, names: Mapping[
         raise ValueError("it is of other parameters")
     state = {}
     for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-        name, shape = names[id(parameter)], MOMENTS[type(optimizer)](parameter)
+        name, shape = names[id(parameter)], MOMENTS.get(type(optimizer), _of_any)(parameter)
         if number not in saved["state"]:
             new.append(name)
         elif wrong := misfit(saved["state"][number], shape, name):
             raise ValueError(wrong)
         else:
-            state[number] = {key: saved["state"][number][key] for key in shape}
+            state[number] = {key: saved["state"][number][key] for key in shape or saved["state"][number]}
     return {"state": state, "param_groups": own["param_groups"]}
 
 
@@ -168,6 +169,11 @@ def _of_adam(parameter: Tensor) -> Shape:
 
 def _of_sgd(parameter: Tensor) -> Shape:
     return {"momentum_buffer": like(parameter)}
+
+
+def _of_any(parameter: Tensor) -> Shape:
+    """Of an optimiser whose moments are not known here: torch checks what it loads."""
+    return {}
 
 
 MOMENTS = {Adam: _of_adam, SGD: _of_sgd}
