@@ -1,0 +1,153 @@
+"""Files that are damaged, and the commands that read them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks.faults.damage import BINARY, TEXT, Damage, json_value, torch_nan, torch_value, yaml_value
+from benchmarks.faults.states import files_state
+from benchmarks.faults.world import Ended, World, run, run_words, table_words
+from data import sysu
+
+RUN = "runs/sysu/run"
+PERMUTATIONS = "sysu/exp/rand_perm_cam.mat"
+
+
+class Target(NamedTuple):
+    """A kind of file that is damaged, and the command that reads it."""
+
+    name: str
+    place: str  # pattern of the file in a home folder: the first in the order of names
+    command: str
+    words: Callable[[Path], list[str]]  # arguments of the command, by the home folder
+    kinds: tuple[Damage, ...]
+    result: Callable[[Path, Ended], object]  # what is to be the same as with the whole file
+    content: bool = False  # whether the file is itself what is computed with: another one is no wrong one
+
+    def file(self, home: Path) -> Path:
+        return sorted(home.glob(self.place))[0]
+
+
+def resume(home: Path) -> list[str]:
+    return [*run_words(World(home), home), "num_epoch", "3", "resume", str(home / RUN)]
+
+
+def test(home: Path, what: str = RUN) -> list[str]:
+    return [*run_words(World(home), home), "test_only", "true", "resume", str(home / what)]
+
+
+def weights(home: Path) -> list[str]:
+    return test(home, "weights.pth")
+
+
+def begin(home: Path) -> list[str]:
+    return [*run_words(World(home), home), "num_epoch", "0", "pretrained", str(home / "backbone.pth")]
+
+
+def cached(home: Path) -> list[str]:
+    return [*run_words(World(home), home, "disk"), "num_epoch", "0"]
+
+
+def prepare(home: Path) -> list[str]:
+    words = run_words(World(home), home, "disk")
+    at = words.index("--gpu")
+    return [*words[:at], *words[at + 2 :]]
+
+
+def configured(home: Path) -> list[str]:
+    return [*prepare(home), "--cfg", str(home / "run.yml")]
+
+
+def summarize(home: Path) -> list[str]:
+    return [str(home / RUN)]
+
+
+def evaluate(home: Path) -> list[str]:
+    places = [str(home / "features.npz"), "--perm", str(home / PERMUTATIONS)]
+    return [*places, "--protocol", "sysu", "--device", "cpu"]
+
+
+def table(home: Path) -> list[str]:
+    return table_words(World(home), home / "table.yml", home / "sysu", home, "--print")
+
+
+def regdb(home: Path) -> list[str]:
+    return table_words(World(home), home / "regdb.yml", home / "regdb", home, "--print")
+
+
+def rows(home: Path, ended: Ended) -> list[str]:
+    """The figures of the last test that was printed."""
+    return [line for line in ended.out.splitlines() if re.match(r"\s*(sysu|regdb)/", line)][-4:]
+
+
+def printed(home: Path, ended: Ended) -> str:
+    return ended.out
+
+
+def pixels(home: Path, ended: Ended) -> dict[str, str]:
+    return files_state(home / "cache")
+
+
+STATES = (*BINARY, *(torch_value,) * 8, torch_nan, torch_nan)
+JSON, YAML = ((*TEXT, *(value,) * 9) for value in (json_value, yaml_value))
+TARGETS = (
+    Target("last.pth, resumed", f"{RUN}/last.pth", "main", resume, STATES, rows),
+    Target("best.pth, tested", f"{RUN}/best.pth", "main", test, STATES, rows),
+    Target("weights, tested", "weights.pth", "main", weights, STATES, rows),
+    Target("weights, pretrained", "backbone.pth", "main", begin, STATES, rows),
+    Target("cache file, by a run", "cache/*test*", "main", cached, BINARY, rows),
+    Target("cache file, by tools.prepare", "cache/*test*", "prepare", prepare, BINARY, pixels),
+    Target("config.yml, resumed", f"{RUN}/config.yml", "main", resume, YAML, rows, content=True),
+    Target("run.json, summarised", f"{RUN}/run.json", "summarize", summarize, JSON, printed, content=True),
+    Target("run.json, resumed", f"{RUN}/run.json", "main", resume, JSON, rows),
+    Target("results.jsonl, summarised", f"{RUN}/results.jsonl", "summarize", summarize, JSON, printed, content=True),
+    Target("results.jsonl, resumed", f"{RUN}/results.jsonl", "main", resume, JSON, rows),
+    Target("rand_perm_cam.mat", PERMUTATIONS, "evaluate", evaluate, BINARY, rows, content=True),
+    Target("features .npz", "features.npz", "evaluate", evaluate, BINARY, rows),
+    Target("SYSU id list", "sysu/exp/train_id.txt", "reproduce", table, TEXT, printed, content=True),
+    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, content=True),
+    Target("image .jpg", "sysu/cam*/*/*.jpg", "prepare", prepare, BINARY, pixels, content=True),
+    Target("cfg .yml", "run.yml", "prepare", configured, YAML, pixels, content=True),
+    Target("table .yml", "table.yml", "reproduce", table, YAML, printed, content=True),
+)
+
+
+def make_home(world: World, home: Path) -> None:
+    """What the targets damage: a finished run, its weights, a filled cache, features, copies of the data and of ymls."""
+    shutil.copytree(world.sysu, home / "sysu")
+    shutil.copytree(world.regdb, home / "regdb")
+    for name in ("table.yml", "regdb.yml"):
+        shutil.copyfile(world.top / name, home / name)
+    ended = run("main", run_words(World(home), home, "disk"), home / "said", 600)
+    (folder,) = (home / "runs" / "sysu").iterdir()
+    if ended.code:
+        raise RuntimeError(f"the run to be damaged failed: {ended.err[-500:]}")
+    folder.rename(home / RUN)
+    weights = torch.load((home / RUN) / "last.pth", weights_only=True)["model"]
+    backbone = {
+        name.removeprefix("backbone."): value for name, value in weights.items() if name.startswith("backbone.")
+    }
+    torch.save(weights, home / "weights.pth")
+    torch.save(backbone, home / "backbone.pth")
+    shutil.copyfile("configs/Demo.yml", home / "run.yml")
+    save_features(home)
+
+
+def save_features(home: Path) -> None:
+    """Random embeddings of the test images."""
+    test, dice = sysu.load(str(home / "sysu")).test, np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    for side, records in (("visible", test.visible), ("infrared", test.infrared)):
+        shape = (1, len(records), 8) if side == "visible" else (len(records), 8)
+        arrays[f"{side}_embeddings"] = dice.normal(size=shape).astype(np.float32)
+        arrays[f"{side}_pids"] = np.array([record.pid for record in records])
+        arrays[f"{side}_cameras"] = np.array([record.camera for record in records])
+    arrays["visible_names"] = np.array(["/".join(Path(record.path).parts[-3:]) for record in test.visible])
+    np.savez(home / "features.npz", **arrays)
