@@ -45,7 +45,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mutations", type=natural, default=500, metavar="N", help="damaged files (default: 500)")
     parser.add_argument("--seed", type=natural, default=1, help="of moments and damages (default: 1)")
     parser.add_argument("--only", default="", metavar="TEXT", help="scenes and files whose names hold this text")
+    parser.add_argument("--without", default=None, metavar="TEXT", help="leave out those whose names hold this text")
     return parser.parse_args(argv)
+
+
+def asked(args: argparse.Namespace, name: str) -> bool:
+    return args.only in name and (args.without is None or args.without not in name)
 
 
 def work(args: argparse.Namespace) -> list[str]:
@@ -62,7 +67,7 @@ def work(args: argparse.Namespace) -> list[str]:
 
 
 def kill(world: World, clean: Path, args: argparse.Namespace) -> list[str]:
-    chosen = [scene for scene in scenes(clean / RUN) if args.only in scene.name]
+    chosen = [scene for scene in scenes(clean / RUN) if asked(args, scene.name)]
     print("\n| killed | SIGKILLs | runs | as if undisturbed |\n|---|--:|--:|--:|", flush=True)
     tallies: list[Tally] = []
     for scene, count in zip(chosen, shares(args.kills, [scene.share for scene in chosen])):
@@ -83,7 +88,7 @@ def killed_scene(world: World, scene: Scene, count: int, dice: random.Random) ->
 
 
 def mutate(world: World, clean: Path, args: argparse.Namespace) -> list[str]:
-    chosen = [target for target in TARGETS if args.only in target.name]
+    chosen = [target for target in TARGETS if asked(args, target.name)]
     print("\n| file | damaged | refused in one line | right result | other valid content | defects |")
     print("|---|--:|--:|--:|--:|--:|", flush=True)
     total: Counter[str] = Counter()

@@ -195,3 +195,5 @@ def copy_over(path: Path, source: Path) -> None:
 KINDS: tuple[Damage, ...] = (missing, folder, fifo, dangling, endless, empty, cut, cut, garbage, longer, hole)
 BINARY: tuple[Damage, ...] = (*KINDS, flip, flip, flip, flip_head, flip_head, flip_tail, flip_tail)
 TEXT: tuple[Damage, ...] = (*KINDS, flip, flip, flip, line_lost, line_lost, line_twice, inserted, inserted, inserted)
+JSON_DAMAGE, YAML_DAMAGE = ((*TEXT, *(value,) * 9) for value in (json_value, yaml_value))
+STATES: tuple[Damage, ...] = (*BINARY, *(torch_value,) * 8, torch_nan, torch_nan)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from engine.checkpoint import HARMLESS
+from configs.defaults import NOTHING, affecting
 from utils.runs import BEST, LAST, RECORD, RESULTS
 
 LEFT = (".*.partial", "*.partial", "tmp*")
@@ -33,7 +33,7 @@ def run_state(home: Path) -> dict[str, str]:
 
 def _where_it_lies_aside(state: Any) -> Any:
     if isinstance(state, Mapping) and "config" in state:
-        config = {key: value for key, value in state["config"].items() if key not in HARMLESS}
+        config = {key: value for key, value in state["config"].items() if key not in affecting(NOTHING)}
         return {**state, "config": config}
     return state
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.faults.damage import BINARY, TEXT, Damage, json_value, torch_nan, torch_value, yaml_value
+from benchmarks.faults.damage import BINARY, JSON_DAMAGE, STATES, TEXT, YAML_DAMAGE, Damage
 from benchmarks.faults.states import files_state
 from benchmarks.faults.world import Ended, World, run, run_words, table_words
 from data import sysu
@@ -95,8 +95,6 @@ def pixels(home: Path, ended: Ended) -> dict[str, str]:
     return files_state(home / "cache")
 
 
-STATES = (*BINARY, *(torch_value,) * 8, torch_nan, torch_nan)
-JSON, YAML = ((*TEXT, *(value,) * 9) for value in (json_value, yaml_value))
 TARGETS = (
     Target("last.pth, resumed", f"{RUN}/last.pth", "main", resume, STATES, rows),
     Target("best.pth, tested", f"{RUN}/best.pth", "main", test, STATES, rows),
@@ -104,18 +102,20 @@ TARGETS = (
     Target("weights, pretrained", "backbone.pth", "main", begin, STATES, rows),
     Target("cache file, by a run", "cache/*test*", "main", cached, BINARY, rows),
     Target("cache file, by tools.prepare", "cache/*test*", "prepare", prepare, BINARY, pixels),
-    Target("config.yml, resumed", f"{RUN}/config.yml", "main", resume, YAML, rows, content=True),
-    Target("run.json, summarised", f"{RUN}/run.json", "summarize", summarize, JSON, printed, content=True),
-    Target("run.json, resumed", f"{RUN}/run.json", "main", resume, JSON, rows),
-    Target("results.jsonl, summarised", f"{RUN}/results.jsonl", "summarize", summarize, JSON, printed, content=True),
-    Target("results.jsonl, resumed", f"{RUN}/results.jsonl", "main", resume, JSON, rows),
+    Target("config.yml, resumed", f"{RUN}/config.yml", "main", resume, YAML_DAMAGE, rows, content=True),
+    Target("run.json, summarised", f"{RUN}/run.json", "summarize", summarize, JSON_DAMAGE, printed, content=True),
+    Target("run.json, resumed", f"{RUN}/run.json", "main", resume, JSON_DAMAGE, rows),
+    Target(
+        "results.jsonl, summarised", f"{RUN}/results.jsonl", "summarize", summarize, JSON_DAMAGE, printed, content=True
+    ),
+    Target("results.jsonl, resumed", f"{RUN}/results.jsonl", "main", resume, JSON_DAMAGE, rows),
     Target("rand_perm_cam.mat", PERMUTATIONS, "evaluate", evaluate, BINARY, rows, content=True),
     Target("features .npz", "features.npz", "evaluate", evaluate, BINARY, rows),
     Target("SYSU id list", "sysu/exp/train_id.txt", "reproduce", table, TEXT, printed, content=True),
     Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, content=True),
     Target("image .jpg", "sysu/cam*/*/*.jpg", "prepare", prepare, BINARY, pixels, content=True),
-    Target("cfg .yml", "run.yml", "prepare", configured, YAML, pixels, content=True),
-    Target("table .yml", "table.yml", "reproduce", table, YAML, printed, content=True),
+    Target("cfg .yml", "run.yml", "prepare", configured, YAML_DAMAGE, pixels, content=True),
+    Target("table .yml", "table.yml", "reproduce", table, YAML_DAMAGE, printed, content=True),
 )
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from utils.errors import UserError
+from utils.yml import quoted
 
-QUOTE = reprlib.Repr()
-QUOTE.maxstring = QUOTE.maxother = QUOTE.maxlong = 80
-QUOTE.maxlist = QUOTE.maxdict = 8
 SEEDS = 2**63  # none is as large
 
 
@@ -72,17 +69,9 @@ def require_fields(where: str, given: Mapping[str, Any], forms: Mapping[str, For
         if name not in forms:
             nearest = difflib.get_close_matches(str(name), forms, n=1, cutoff=0.5)
             hint = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(forms)}"
-            raise UserError(f"{where}: unknown field {short(name)}; {hint}")
+            raise UserError(f"{where}: unknown field {quoted(name)}; {hint}")
         if not forms[name].fits(value):
-            raise UserError(f"{where}: {name} = {short(value)} must be {forms[name].words}")
-
-
-def short(value: Any) -> str:
-    """A value as a message quotes it: a long one is cut."""
-    try:
-        return QUOTE.repr(value)
-    except ValueError:
-        return "a very long number"
+            raise UserError(f"{where}: {name} = {quoted(value)} must be {forms[name].words}")
 
 
 def _repeated(values: Sequence[Any]) -> bool:

@@ -9,16 +9,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import HARMLESS
+from configs.defaults import NOTHING, affecting
 from utils.errors import UserError
 from utils.files import read_text
 
 START = "main.py"
 # What only talks to people, files and other processes: no number that a run gives depends on it.
-TALKING = ("cli", "errors", "files", "locks", "logging", "processes", "results", "runs", "schema", "terminal")
+TALKING = ("cli", "errors", "files", "locks", "logging", "processes", "results", "runs", "schema", "terminal", "yml")
 TALK = {f"utils/{name}.py" for name in TALKING}
 # Keys that change no result, in a training neither. The precision that fp16 and amp_dtype mean is a part of its own.
-NO_EFFECT = HARMLESS | {"prefix", "num_id", "num_cam", "mda_ratio", "allow_split_mismatch", "fp16", "amp_dtype"}
+NO_EFFECT = affecting(NOTHING) | {
+    "prefix",
+    "num_id",
+    "num_cam",
+    "mda_ratio",
+    "allow_split_mismatch",
+    "fp16",
+    "amp_dtype",
+}
 
 
 def identity(config: Mapping[str, Any], seed: int, data: str, precision: str, code: str) -> str:

@@ -6,23 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from configs import load_config
 from data.build import DATASETS
 from data.sets import regdb, sysu
-from tools.tables.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields, short
+from tools.tables.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields
 from tools.tables.table import RANKINGS, Column, Table, TableRow, options
 from utils.errors import UserError, pick
-from utils.files import read_text
 from utils.results import SHOWN
+from utils.yml import quoted, read_yml
 
 PROTOCOLS = {
     "sysu": [setting.protocol for setting in sysu.protocol_settings("sysu", [], 0, {})],
     "regdb": [setting.protocol for setting in regdb.protocol_settings("regdb", 0, 0)],
 }
-LARGEST = 2**20  # bytes; a table file has a few thousand
 SPLITS = {"sysu": (), "regdb": range(1, 11)}  # the values of `trial`; none where the data set has one split
 TEST_KEYS = {"mser_k1", "mser_k2", "mser_lambda", "mser_queries_only", "eval_amp"}  # no training depends on them
 RUNNERS_KEYS = {
@@ -70,7 +68,7 @@ def read_fields(path: Path, seen: Sequence[Path]) -> dict[str, Any]:
     """The file's fields over those of the files that it is based on, whose published figures it does not take over."""
     if path in seen:
         raise UserError(f"{path}: base leads back to this file")
-    fields = read_yaml(path)
+    fields = read_yml(path, "`field: value` lines", "configs/tables holds the table files")
     require_fields(str(path), fields, TABLE_FIELDS)
     names = fields.pop("base", [])
     merged: dict[str, Any] = {}
@@ -92,18 +90,6 @@ def unpublished(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     kept = ROW_FIELDS.keys() - {"published", "source"}
     return {"rows": [{name: value for name, value in row.items() if name in kept} for row in fields["rows"]]}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    text = read_text(path, "configs/tables holds the table files", LARGEST)
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise UserError(f"{path}: not valid YAML{where}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold `field: value` lines")
-    return content
 
 
 def read_row(table: Table, before: Mapping[str, TableRow], number: int, given: Mapping[str, Any]) -> TableRow:
@@ -152,7 +138,7 @@ def read_published(where: str, table: Table, given: Mapping[str, Any]) -> dict[C
         for name, choices in zip(column, (table.protocols, RANKINGS, table.metrics)):
             require_choices(where, "published", [name], choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-            raise UserError(f"{where}: published = {short(value)} must be a percentage, 0 to 100")
+            raise UserError(f"{where}: published = {quoted(value)} must be a percentage, 0 to 100")
         figures[column] = float(value)
     return figures
 
@@ -163,7 +149,7 @@ def _leaves(where: str, given: Any, names: tuple[str, ...] = ()) -> Iterable[tup
         return
     if not isinstance(given, dict):
         raise UserError(
-            f"{where}: published = {short(given)} must be written as protocol: {{ranking: {{metric: percent}}}}"
+            f"{where}: published = {quoted(given)} must be written as protocol: {{ranking: {{metric: percent}}}}"
         )
     for name, inner in given.items():
         yield from _leaves(where, inner, (*names, name))
@@ -190,7 +176,7 @@ def typed(cfg: CfgNode, keys: Iterable[str]) -> dict[str, Any]:
 def require_choices(where: str | Path, field: str, given: Iterable[str], choices: Iterable[str]) -> None:
     for name in given:
         if name not in choices:
-            raise UserError(f"{where}: {field}: {short(name)} is unknown; choose from {', '.join(choices)}")
+            raise UserError(f"{where}: {field}: {quoted(name)} is unknown; choose from {', '.join(choices)}")
 
 
 def require_splits(path: Path, given: Sequence[int], dataset: str) -> None:
