@@ -16,6 +16,8 @@ from benchmarks.faults.states import digest, leftovers
 from benchmarks.faults.targets import TARGETS
 from benchmarks.faults.verdicts import judge
 from benchmarks.faults.world import Ended
+from utils.locks import lock
+from utils.runs import new_run_folder
 
 
 def counts(printed: str, first: str) -> list[int]:
@@ -26,7 +28,7 @@ def counts(printed: str, first: str) -> list[int]:
 
 def test_the_short_campaign(monkeypatch, capfd):
     monkeypatch.chdir(Path(main.__file__).parent)
-    code = campaign.main(["--kills", "7", "--mutations", "18", "--seed", "3", "--without", "tools.reproduce"])
+    code = campaign.main(["--kills", "5", "--mutations", "18", "--seed", "3", "--without", "tools.reproduce"])
     printed = capfd.readouterr().out
     kills, mutations = printed.split("| file |")
     assert code == 0, printed
@@ -84,3 +86,14 @@ def test_what_a_killed_run_must_not_leave(tmp_path):
 def test_shares_add_up():
     assert campaign.shares(100, [3, 2, 2, 1, 2, 1, 1]) and sum(campaign.shares(100, [3, 2, 2, 1, 2, 1, 1])) == 100
     assert campaign.shares(0, [1, 1]) == [0, 0]
+
+
+def test_a_new_run_removes_what_its_killed_neighbours_left(tmp_path):
+    dead, alive = (tmp_path / "sysu" / name / ".last.pth.x.partial" for name in ("dead", "alive"))
+    for left in (dead, alive):
+        left.parent.mkdir(parents=True)
+        left.write_text("half")
+    with alive.open("r+b") as file:
+        assert lock(file)
+        new_run_folder(str(tmp_path), "sysu", "Demo", None)
+        assert alive.exists() and not dead.exists()

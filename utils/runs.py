@@ -53,7 +53,15 @@ def new_run_folder(output_dir: str, dataset: str, prefix: str, desc: str | None,
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); set output_dir") from None
         hold(folder)
+        sweep_neighbours(folder)
         return folder
+
+
+def sweep_neighbours(folder: Path) -> None:
+    """Remove what killed runs beside this one left unfinished: one that has no checkpoint yet is never resumed."""
+    for neighbour in folder.parent.iterdir():
+        if neighbour.is_dir():
+            sweep(neighbour)
 
 
 def open_run(resumed: Path | None, where: Sequence[str | None], config: str, record: dict[str, Any]) -> Path:
