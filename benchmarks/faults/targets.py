@@ -14,7 +14,7 @@ import torch
 from benchmarks.faults.damage import BINARY, JSON_DAMAGE, STATES, TEXT, YAML_DAMAGE, Damage
 from benchmarks.faults.states import files_state
 from benchmarks.faults.world import Ended, World, run, run_words, table_words
-from data import sysu
+from data.sets import sysu
 
 RUN = "runs/sysu/run"
 PERMUTATIONS = "sysu/exp/rand_perm_cam.mat"
