@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every benchmark, one after the other, within nine minutes on a machine with one GPU; all tables last.
+# The tests that need a GPU, then every benchmark, the most important figures first: 330 seconds at most on a machine with
+# one GPU. The table of each part is printed as soon as it is there.
 #
 #   bash benchmarks/gpu_all.sh [FOLDER]
 #
@@ -10,9 +11,10 @@
 #   PYTHON    the interpreter, with torch and torchvision for the machine's GPU (python3)
 #   WHEELS    a folder of wheels of what that interpreter lacks; they are put into a folder of their own, it stays as it is
 #   SPLIT     a folder with SYSU-MM01's rand_perm_cam.mat and test_id.mat; without one a split of that size is drawn
-#   SCRATCH   where 8 GB may be written for a while ($TMPDIR or /tmp)
-#   PARTS     which of them: input step epoch epoch-gpu memory retrieval (all)
-#   SMOKE=1   only shows that everything runs, in seconds on a CPU; the figures mean nothing
+#   SCRATCH   where 4 GB may be written for a while ($TMPDIR or /tmp)
+#   PARTS     which of them (tests step retrieval input epoch memory); beyond the 330 seconds there are
+#             ladder (every improvement of the step, compiled too: 300 s) and growth (large galleries: 120 s)
+#   SMOKE=1   only shows that everything runs, in a minute on a CPU; the figures mean nothing
 set -uo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -36,8 +38,7 @@ if [[ -n $missing ]]; then
     exit 2
 fi
 
-chosen=" ${PARTS:-input step epoch epoch-gpu memory retrieval} "
-parts=()
+chosen=" ${PARTS:-tests step retrieval input epoch memory} "
 failed=()
 
 # part NAME SECONDS MODULE [ARGUMENT ...]
@@ -45,7 +46,6 @@ part() {
     local name=$1 limit=$2 start=$SECONDS status
     shift 2
     [[ $chosen == *" $name "* ]] || return
-    parts+=("$name")
     timeout --signal=INT --kill-after=10 "$limit" "$python" -m "$@" >"$folder/$name.md" 2>"$folder/$name.log"
     status=$?
     case $status in
@@ -53,10 +53,17 @@ part() {
         124 | 137) failed+=("$name (longer than $limit s)") ;;
         *) failed+=("$name (exit code $status)") ;;
     esac
-    echo "$name: exit code $status, $((SECONDS - start)) s"
+    {
+        printf '## %s\n\n' "$name"
+        cat "$folder/$name.md"
+        ((status == 0)) || { printf '\nthe end of its log:\n\n' && tail -n 20 "$folder/$name.log"; }
+        printf '\n%s: exit code %s, %s s\n\n' "$name" "$status" "$((SECONDS - start))"
+    } | tee -a "$folder/tables.md"
 }
 
 split=${SPLIT:-$scratch/split/exp}
+tests=(-q -p no:cacheprovider -k "gpu and not simulated" tests/test_on_gpu.py tests/test_prefetch.py tests/test_cache.py)
+tests+=(tests/test_retrieval_memory.py)
 if [[ ${SMOKE:-0} == 1 ]]; then
     export OMP_NUM_THREADS=1
     small=(backbone resnet18 image_size "(64, 32)" mda_layers "[0, 0, 1, 0]" num_workers 0)
@@ -65,35 +72,32 @@ if [[ ${SMOKE:-0} == 1 ]]; then
     step=(--device cpu --backbone resnet34 --batch 8 --size 64 32 --runs 1)
     epoch=(--device cpu --pictures 800 --batches 2 p_size 2 k_size 4 "${small[@]}")
     memory=(--batches 8 --device cpu "${small[@]}")
-    retrieval=(--parts growth --growth 1 --no-plain --width 16 --runs 1)
+    retrieval=(--width 16 --identities 3 --runs 1)
+    growth=(--growth 1)
 else
     people=(--test-ids 96 --images 20)
-    input=()
-    step=(--batch 128 --runs 10 --compile)
-    epoch=()
-    memory=()
-    retrieval=(--parts growth --growth 5 20 --runs 1)
+    input=(--pictures 256 --rounds 2)
+    step=(--batch 128 --runs 10)
+    epoch=(--pictures 8000 --batches 40)
+    memory=(--batches 128)
+    retrieval=(--runs 1)
+    growth=(--growth 5 20)
 fi
 
-part input 45 benchmarks.input "${input[@]}"
-part step 120 benchmarks.step "${step[@]}"
-part epoch 110 benchmarks.epoch --folder "$scratch/epoch" "${epoch[@]}"
-part epoch-gpu 45 benchmarks.epoch --folder "$scratch/epoch" "${epoch[@]}" cache gpu
-part memory 60 benchmarks.memory "${memory[@]}"
+rm -f "$folder/tables.md"
+part tests 75 pytest "${tests[@]}"
+part step 55 benchmarks.step "${step[@]}" --quick
 if [[ -z ${SPLIT:-} && $chosen == *" retrieval "* ]]; then
     chosen+="split "
-    part split 30 tools.make_synthetic "$scratch/split" --train-ids 1 --val-ids 1 "${people[@]}" --size 32 16
+    part split 25 tools.make_synthetic "$scratch/split" --train-ids 1 --val-ids 1 "${people[@]}" --size 32 16
 fi
-part retrieval 120 benchmarks.retrieval "$split" "${retrieval[@]}"
+part retrieval 70 benchmarks.retrieval "$split" --parts together "${retrieval[@]}"
+part input 30 benchmarks.input "${input[@]}"
+part epoch 45 benchmarks.epoch --folder "$scratch/epoch" "${epoch[@]}"
+part memory 30 benchmarks.memory "${memory[@]}"
+part ladder 300 benchmarks.step "${step[@]}" --compile
+part growth 120 benchmarks.retrieval "$split" --parts growth --no-plain "${retrieval[@]}" "${growth[@]}"
 
-for name in "${parts[@]}"; do
-    printf '\n## %s\n\n' "$name"
-    cat "$folder/$name.md"
-    if [[ " ${failed[*]} " == *" $name ("* ]]; then
-        printf '\n%s: the end of its log\n\n' "$name"
-        tail -n 5 "$folder/$name.log"
-    fi
-done | tee "$folder/tables.md"
 if ((${#failed[@]})); then
     printf '\nfailed:'
     printf ' %s;' "${failed[@]}"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -35,7 +36,7 @@ from utils.resources import peak_memory_gb
 from utils.types import Modality, Record, Setting, Trial
 
 Result = TypeVar("Result")
-PARTS = ("agreement", "protocols", "forms", "growth")
+PARTS = ("agreement", "protocols", "forms", "growth", "together")
 REGDB_IDENTITIES = 206
 GROWTH = (5, 10, 20, 50)  # thousand gallery pictures, with a tenth as many queries
 PLAIN_GROWTH = 5
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print_forms(args)
     if "growth" in args.parts:
         print_growth(args, devices)
+    if "together" in args.parts:
+        print_together(args, devices[-1])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -194,6 +197,41 @@ def tensor_cost(*arguments) -> Cost:
         return fast_cost(*arguments)
 
 
+def print_together(args: argparse.Namespace, device: str) -> None:
+    """Every setting of both data sets at once, on a GPU where there is one, in this one process; memory beside the features."""
+    makers = (partial(sysu_like, args.split), partial(regdb_like, args.identities))
+    rank(regdb_like(3, 1.0, 16), "mser", ["regdb/i2v", "regdb/v2i"], device)  # starts the device
+    print(f"| features | settings at once | ranking | {device} s | {device} GB |\n|---|---|---|---|---|")
+    for (name, spread), make in product(SPREAD.items(), makers):
+        data = on_device(make(spread, args.width), device)
+        protocols = [setting.protocol for setting in data.settings]
+        for ranking in rankers(data.mser):
+            cost = timed(data, ranking, protocols, device, args.runs)
+            print(f"| {name} | {', '.join(protocols)} | {ranking} | {seconds(cost)} | {memory(cost)} |", flush=True)
+    print()
+
+
+def timed(data: Data, ranking: str, protocols: Sequence[str], device: str, runs: int) -> Cost:
+    """Median seconds, and on a GPU the most memory beside what was there before."""
+    before = torch.cuda.memory_allocated() if device == "cuda" else 0
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = [shortly(lambda: rank(data, ranking, protocols, device)) for _ in range(runs)]
+    peak = torch.cuda.max_memory_allocated() - before if device == "cuda" else None
+    return Cost(statistics.median(times), peak and peak / 2**30)
+
+
+def shortly(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def on_device(data: Data, device: str) -> Data:
+    moved = {modality: type(side)(*(part.to(device) for part in side)) for modality, side in data.features.items()}
+    return data._replace(features=moved)
+
+
 def print_growth(args: argparse.Namespace, devices: Iterable[str]) -> None:
     print("| gallery | queries | ranking | plain s | plain GB | " + columns(devices))
     print("|---|---|---|---|---|" + "---|---|---|" * len(devices))
@@ -220,21 +258,15 @@ def one_trial(gallery: int, queries: int, width: int) -> Data:
 def fast_cost(make: Callable[[], Data], ranking: str, protocols: Sequence[str], device: str, runs: int) -> Cost:
     """Median seconds of our evaluation, and the process's peak memory."""
     rank(regdb_like(3, 1.0, 16), ranking, ["regdb/i2v", "regdb/v2i"], device)  # compiles
-    data = make()
-    on_device = {modality: type(f)(*(part.to(device) for part in f)) for modality, f in data.features.items()}
-    data = data._replace(features=on_device)
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        rank(data, ranking, protocols, device)
-        times.append(time.perf_counter() - start)
+    data = on_device(make(), device)
+    times = [shortly(lambda: rank(data, ranking, protocols, device)) for _ in range(runs)]
     return Cost(statistics.median(times), peak_memory_gb(torch.device(device)))
 
 
 def rank(data: Data, ranking: str, protocols: Sequence[str], device: str) -> None:
-    features = {modality: type(f)(*(part.to(device) for part in f)) for modality, f in data.features.items()}
+    data = on_device(data, device)
     settings = [setting for setting in data.settings if setting.protocol in protocols]
-    evaluate_settings(features, settings, data.excluded, rankers(data.mser)[ranking], 1.0)
+    evaluate_settings(data.features, settings, data.excluded, rankers(data.mser)[ranking], 1.0)
     if device == "cuda":
         torch.cuda.synchronize()
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks import plain_model
 from configs import load_config
 from engine.compile import Compiled
-from engine.optim import adam
+from engine.optim import adam, gradient_scaler
 from losses import build_criterion
 from losses.cmr import cross_modality_retrieval_loss
 from losses.criterion import Criterion
@@ -61,6 +61,7 @@ LADDER = (
 )
 COMPILED = Variant("+ compile, float32", compile=True, keep=True)
 HALF = Variant("all but compile, bf16 autocast", dtype=torch.bfloat16, keep=True)
+SCALED = HALF._replace(name="all but compile, fp16 autocast, loss scaled", dtype=torch.float16)  # on GPUs
 EMBEDDING = (
     PLAIN,
     Variant("adapters by products, channels_last"),
@@ -79,6 +80,7 @@ class Setup(NamedTuple):
     criterion: Criterion
     optimizer: torch.optim.Optimizer
     autocast: Callable[[], torch.autocast]
+    scaler: torch.amp.GradScaler
 
 
 class Speed(NamedTuple):
@@ -93,13 +95,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = torch.device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.backbone}, batch {args.batch} at {args.size[0]}x{args.size[1]}\n")  # fmt: skip
-    ladder = [*LADDER, COMPILED, HALF, HALF._replace(name="+ compile, bf16", compile=True)]
-    print_training(args, [variant for variant in ladder if args.compile or not variant.compile], device)
-    print_embedding(args, device)
+    print_training(args, ladder_of(args, device), device)
+    print_embedding(args, EMBEDDING[-2:] if args.quick else EMBEDDING, device)
+    if args.quick:
+        return
     print("\n| CMR loss, forward and backward, batch 128 | ms | ratio |\n|---|---|---|")
     times = [cmr_seconds(args, loss, device) for loss in (plain_model.cmr_loss, cross_modality_retrieval_loss)]
     for label, seconds in zip(("plain: pairs one by one", "products of matrices"), times):
         print(f"| {label} | {1000 * seconds:.3g} | {times[0] / seconds:.0f} |")
+
+
+def ladder_of(args: argparse.Namespace, device: torch.device) -> list[Variant]:
+    """The ways to take a step, each with one improvement more; only the last in each precision where it must be quick."""
+    halves = [HALF, SCALED] if device.type == "cuda" else [HALF]
+    compiled = [COMPILED, HALF._replace(name="+ compile, bf16", compile=True)] if args.compile else []
+    return [*(LADDER[-1:] if args.quick else LADDER), *halves, *compiled]
 
 
 def print_training(args: argparse.Namespace, ladder: Sequence[Variant], device: torch.device) -> None:
@@ -115,10 +125,10 @@ def print_training(args: argparse.Namespace, ladder: Sequence[Variant], device: 
         print(f"| {variant.name} | {speed.images:.2f} | {speed.images / first.images:.2f} | {speed.loss:.4f} | {shares} |{peak}", flush=True)  # fmt: skip
 
 
-def print_embedding(args: argparse.Namespace, device: torch.device) -> None:
+def print_embedding(args: argparse.Namespace, variants: Sequence[Variant], device: torch.device) -> None:
     print("\n| embedding | images/s | ratio |\n|---|---|---|")
     first = None
-    for variant in EMBEDDING:
+    for variant in variants:
         images = embedding_speed(args, variant, device)
         first = first or images
         print(f"| {variant.name} | {images:.2f} | {images / first:.2f} |", flush=True)
@@ -148,6 +158,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--compile", action="store_true", help="Add rows with torch.compile, each of which takes a minute more."
     )
+    parser.add_argument(
+        "--quick", action="store_true", help="Leave out the plain ways and the steps from them to ours."
+    )
     return parser.parse_args(argv)
 
 
@@ -162,8 +175,9 @@ def training_speed(args: argparse.Namespace, variant: Variant, device: torch.dev
             output = network(setup.batch.images, setup.batch.modalities)
         loss, _ = setup.criterion(output, setup.batch)
         setup.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        setup.optimizer.step()
+        setup.scaler.scale(loss).backward()
+        setup.scaler.step(setup.optimizer)
+        setup.scaler.update()
         losses.append(loss.detach())
 
     if device.type == "cuda":
@@ -221,7 +235,8 @@ def make_setup(args: argparse.Namespace, variant: Variant, device: torch.device)
     model = make_model(args, variant, device).train()
     optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4, foreach=False) if variant.plain_adam else adam([{"params": model.parameters(), "lr": 3.5e-4}], 5e-4)  # fmt: skip
     autocast = partial(torch.autocast, device.type, dtype=variant.dtype, enabled=variant.dtype is not None)
-    return Setup(model, make_batch(args, variant, device), make_criterion(args, variant), optimizer, autocast)
+    scaler = gradient_scaler(device, variant.dtype)
+    return Setup(model, make_batch(args, variant, device), make_criterion(args, variant), optimizer, autocast, scaler)
 
 
 def make_model(args: argparse.Namespace, variant: Variant, device: torch.device) -> nn.Module:

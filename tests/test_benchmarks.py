@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,9 @@ def test_benchmark(sysu_root, capsys, monkeypatch):
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")]
     assert [row[1:4] for row in rows if "settings at once" in row[2]]
     forms = [row for row in rows if len(row) == 8]  # a head and two rankings
-    assert len(forms) == 3 and {len(row) for row in rows if row not in forms} == {10}
+    together = [row for row in rows if len(row) == 7]  # a head; two kinds of features, two data sets, three rankings
+    assert len(forms) == 3 and len(together) == 13
+    assert {len(row) for row in rows if row not in forms + together} == {10}
     assert {"sysu/all/10-shot", "regdb/v2i"} <= {row[2].strip() for row in rows}
 
 
@@ -281,7 +284,8 @@ case $1 in
   *."$FAILS") echo "error: out of luck" >&2; exit 2;;
 esac
 """
-ALL = ["input", "step", "epoch", "epoch", "memory", "make_synthetic", "retrieval"]
+HOME = Path(epoch.__file__).parent.parent
+ALL = ["pytest", "step", "make_synthetic", "retrieval", "input", "epoch", "memory"]
 
 
 @pytest.fixture
@@ -305,26 +309,35 @@ def run_all(tmp_path):
 @pytest.mark.parametrize("smoke", ["0", "1"])
 def test_all_benchmarks_are_asked_for_what_they_take(run_all, tmp_path, smoke):
     done, calls = run_all(SMOKE=smoke)
-    assert done.returncode == 0 and [call[0].split(".")[1] for call in calls] == ALL
+    assert done.returncode == 0 and [call[0].split(".")[-1] for call in calls] == ALL
     takes = {"input": input_benchmark.parse, "step": step.parse, "epoch": epoch.parse, "memory": memory.parse, "retrieval": retrieval.parse}  # fmt: skip
-    for (_, name), arguments in ((call[0].split("."), call[1:]) for call in calls):
+    assert all((HOME / word).is_file() for word in calls[0] if word.endswith(".py"))
+    for (_, name), arguments in ((call[0].split("."), call[1:]) for call in calls[1:]):
         given = takes[name](arguments) if name in takes else make_synthetic.build_parser().parse_args(arguments)
         load_config(None, getattr(given, "opts", []))
-    shown = done.stdout.index("## input")
-    assert shown < done.stdout.index("| table of benchmarks.input |") < done.stdout.index("## retrieval")
-    assert "| table" not in done.stdout[:shown] and "all parts passed" in done.stdout
+    shown = [
+        done.stdout.index(text) for text in ("## tests", "## step", "| table of benchmarks.step |", "## retrieval")
+    ]
+    assert shown == sorted(shown) and "all parts passed" in done.stdout
     assert not list(tmp_path.glob("tmp.*"))  # the scratch folder
 
 
 def test_a_failing_benchmark_leaves_the_others_alone(run_all, tmp_path):
     done, calls = run_all(FAILS="epoch")
     assert done.returncode == 1 and len(calls) == len(ALL)
-    assert done.stdout.splitlines()[-1] == "failed: epoch (exit code 2); epoch-gpu (exit code 2);"
+    assert done.stdout.splitlines()[-1] == "failed: epoch (exit code 2);"
     assert "error: out of luck" in (tmp_path / "out" / "tables.md").read_text()
 
 
+def test_all_parts_together_take_at_most_330_seconds():
+    script = (HOME / "benchmarks" / "gpu_all.sh").read_text()
+    limits = {name: int(limit) for name, limit in re.findall(r"^ *part (\w+) (\d+) ", script, re.MULTILINE)}
+    assert set(limits) == {"tests", "step", "split", "retrieval", "input", "epoch", "memory", "ladder", "growth"}
+    assert sum(limit for name, limit in limits.items() if name not in ("ladder", "growth")) <= 330
+
+
 def test_chosen_benchmarks_only(run_all):
-    assert [call[0] for call in run_all(PARTS="retrieval input", SPLIT="exp")[1]] == ["benchmarks.input", "benchmarks.retrieval"]  # fmt: skip
+    assert [call[0] for call in run_all(PARTS="retrieval input", SPLIT="exp")[1]] == ["benchmarks.retrieval", "benchmarks.input"]  # fmt: skip
 
 
 def test_a_benchmark_of_the_script_runs(tmp_path):

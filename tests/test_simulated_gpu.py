@@ -75,12 +75,12 @@ def test_waits_are_counted(gpu, ask, waits):
 # ------------------------------------------------------------------------------------------------------------- training
 
 
-def trained(root, folder, device, waits):
+def trained(root, folder, device, waits, keys=()):
     """The weights, and what each of three steps reported, after three steps of a run as main.py builds it.
 
     waits: told how many there were in each step, with the handlers that are called after it.
     """
-    cfg = load_config("configs/Demo.yml", [*KEYS, "data_root", str(root), "output_dir", str(folder)])
+    cfg = load_config("configs/Demo.yml", [*KEYS, "data_root", str(root), "output_dir", str(folder), *keys])
     torch.manual_seed(0)
     benchmark = build_benchmark(cfg, 0)
     model = build_model(cfg, benchmark.num_ids).to(device)
