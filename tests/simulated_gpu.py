@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from data.prefetch import side_stream
+from data.images.loader import side_stream
 from utils.device import constant
 
 GPU = torch.device("cuda", 0)

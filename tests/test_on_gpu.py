@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from configs import load_config
-from data import build_benchmark
-from data.augment import COLOUR_PARTS, Recipe, augment
-from data.prefetch import Prefetcher
-from engine import build_evaluator
+from data.augmentation.mcja import COLOUR_PARTS, Recipe, augment
+from data.build import build_benchmark
+from data.images.loader import Prefetcher
+from engine.build import build_evaluator
 from engine.evaluator import extract_features
 from models import build_model
-from models.folding import folded
+from models.fusion import folded
 from tests.test_prefetch import loader as small_loader
 from tests.test_simulated_gpu import KEYS, trained
 from utils.types import Modality

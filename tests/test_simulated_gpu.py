@@ -10,15 +10,16 @@ from ignite.engine import Events
 from torch import nn
 
 from configs import load_config
-from data import build_benchmark, build_train_loader, regdb, sysu
-from data.prefetch import Prefetcher
-from engine import build_evaluator, build_training
+from data.build import build_benchmark, build_train_loader
+from data.images.loader import Prefetcher
+from data.sets import regdb, sysu
+from engine.build import build_evaluator, build_training
 from engine.evaluator import extract_features
 from engine.retrieval import sparse
-from engine.retrieval.protocols import evaluate_settings, rankers
+from engine.retrieval.evaluation import evaluate_settings, rankers
 from losses import build_criterion
 from models import build_model
-from models.folding import folded
+from models.fusion import folded
 from tests.conftest import TINY
 from tests.simulated_gpu import GPU, GpuTensor, simulated_gpu
 from tests.test_retrieval_memory import features
