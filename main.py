@@ -10,19 +10,28 @@ if __name__ == "__main__":  # before all that takes long to import
 
     end_on_interrupt()
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from configs import cautions, load_config
+from yacs.config import CfgNode
+
+from configs import cautions, configuration, given_keys
+from configs.command import DEFAULT_CFG, DEFAULT_SEED, parse
 from data.build import build_benchmark, build_train_loader, describe
 from engine.build import build_evaluator, build_training, rankings
-from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split, resume_notes, tested_stage
+from engine.checkpoint import (
+    Checkpoint,
+    load_weights_into,
+    open_checkpoint,
+    require_same_split,
+    resume_notes,
+    tested_stage,
+)
 from losses import build_criterion
 from models import build_model
-from utils.cli import Parser, natural, run_together
+from utils.cli import run_together
 from utils.device import pick_device
 from utils.logging import log_to_terminal, logger
 from utils.processes import connect, on_main
@@ -30,45 +39,16 @@ from utils.results import format_table, write_rows
 from utils.runs import RESULTS, hold_resumed, open_run, removed_on_failure, saying_how_to_resume
 from utils.seeding import seed_everything
 
-DEFAULT_SEED = 8
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--cfg",
-        default="configs/SYSU_MCJA.yml",
-        help="Take keys from this yml file; the others have the defaults of docs/configuration.md (default: %(default)s).",
-    )
-    parser.add_argument(
-        "--gpu",
-        default="0",
-        help="Use the GPU of this number, cpu, or mps (default: 0; ignored under torchrun, where each process has a GPU).",
-    )
-    parser.add_argument(
-        "--seed", type=natural, help=f"Seed all random numbers with it (default: {DEFAULT_SEED}, or the resumed run's)."
-    )
-    parser.add_argument("--desc", help="End the run folder's name with this text (default: nothing).")
-    parser.add_argument(
-        "opts",
-        nargs="*",
-        metavar="KEY VALUE",
-        help="Override keys, such as: num_epoch 2 lr 1e-3. docs/configuration.md lists all keys.",
-    )
-    return parser.parse_intermixed_args(argv)
-
 
 def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
-    cfg = load_config(args.cfg, args.opts)
     log_to_terminal()
     device = connect(pick_device(args.gpu))
-    if cfg.resume and not cfg.test_only:
-        on_main(partial(hold_resumed, cfg.resume))
-    checkpoint = open_checkpoint(cfg.resume, best=cfg.test_only) if cfg.resume else None
-    resumed = checkpoint if checkpoint and checkpoint.origin and not cfg.test_only else None
-    for line in [*cautions(cfg), *(resume_notes(resumed, cfg, args.seed) if resumed else [])]:
+    cfg, checkpoint = open_asked(args.cfg, args.opts)
+    own = checkpoint if checkpoint and checkpoint.origin else None  # of a run, not weights alone
+    for line in [*cautions(cfg), *(resume_notes(own, cfg, args.seed, cfg.test_only) if own else [])]:
         logger.warning(line)
+    resumed = None if cfg.test_only else own
     seed = resumed.origin.seed if resumed else DEFAULT_SEED if args.seed is None else args.seed
     seed_everything(seed, cfg.deterministic)
 
@@ -76,7 +56,7 @@ def run(argv: Sequence[str] | None) -> None:
     model = build_model(cfg, benchmark.num_ids)
     if checkpoint:
         require_same_split(checkpoint, benchmark, cfg.test_only, cfg.allow_split_mismatch)
-        load_weights_into(model, checkpoint, allow_other_head=not resumed)
+        load_weights_into(model, checkpoint, allow_other_head=not resumed, config=cfg)
     model.to(device)
     test = build_evaluator(cfg, benchmark, benchmark.test, device)
     record = {"command": sys.argv, "seed": seed, "device": str(device), "data": describe(cfg, benchmark, test.chance())}
@@ -93,8 +73,21 @@ def run(argv: Sequence[str] | None) -> None:
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
         with saying_how_to_resume(folder):
             rows = training.run(rankings(cfg))
-    logger.info(f"epoch {rows[0].epoch}, in percent:\n{format_table(rows)}")
+    epoch = "not known" if rows[0].epoch is None else rows[0].epoch
+    logger.info(f"epoch {epoch}, in percent:\n{format_table(rows)}")
     logger.info(f"run folder: {folder}")
+
+
+def open_asked(path: str | None, opts: Sequence[str]) -> tuple[CfgNode, Checkpoint | None]:
+    """The configuration, and what `resume` names. A run's own configuration is the base of what is given."""
+    given = given_keys(path, opts)
+    source, testing = given.get("resume"), given.get("test_only", False)
+    if source and not testing:
+        on_main(partial(hold_resumed, source))
+    checkpoint = open_checkpoint(source, best=testing) if source else None
+    if checkpoint and checkpoint.origin:
+        return configuration(given, (str(checkpoint.path), checkpoint.origin.config)), checkpoint
+    return configuration(given if path else {**given_keys(DEFAULT_CFG, ()), **given}), checkpoint
 
 
 if __name__ == "__main__":

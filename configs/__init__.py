@@ -17,7 +17,7 @@ from utils.files import expanded
 from utils.logging import logger
 from utils.yml import BROKEN, fault_of_text, parse, quoted, read_yml
 
-__all__ = ["cautions", "given_keys", "load_config", "pairs"]
+__all__ = ["cautions", "configuration", "given_keys", "load_config", "pairs"]
 
 EXPECTED = {
     int: "a whole number",
@@ -38,6 +38,11 @@ def load_config(
     run: the name of a run and the keys that it was started with, of which those that no longer exist are ignored with
     a warning. Raises UserError that names the file and key.
     """
+    return configuration(given_keys(path, opts), run)
+
+
+def configuration(given: Mapping[str, Any], run: tuple[str, Mapping[str, Any]] | None = None) -> CfgNode:
+    """load_config of what `given_keys` found."""
     cfg = get_defaults()
     if run is not None:
         where, config = run
@@ -45,7 +50,7 @@ def load_config(
         if left_out:
             logger.warning(f"{where}: keys that no longer exist are ignored: {', '.join(left_out)}")
         cfg.update(_typed({name: value for name, value in config.items() if name in KEYS}, where))
-    cfg.update(given_keys(path, opts))
+    cfg.update(given)
     check(cfg)
     cfg.freeze()
     return cfg

@@ -136,6 +136,10 @@ GROUPS = {
 KEYS = {key.name: key for group in GROUPS.values() for key in group}
 
 
+# Those that a model's weights, or what it makes of them, depend on.
+MODEL_KEYS = frozenset(key.name for key in MODEL if key.affects == BOTH)
+
+
 def get_defaults() -> CfgNode:
     """A new configuration that holds every key's default."""
     return CfgNode({key.name: key.default for key in KEYS.values()})

@@ -56,7 +56,7 @@ def describe(cfg: CfgNode, benchmark: Benchmark, chance: Mapping[str, float]) ->
     """What a run writes down about its data. chance: rank-1 of a random order by protocol, in percent."""
     records = [*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared]
     return {
-        "root": data_root(cfg),
+        "root": str(Path(data_root(cfg)).absolute()),
         "fingerprint": fingerprint(data_root(cfg), records),
         "training": {"identities": benchmark.num_ids, "pictures": len(benchmark.train)},
         "test": {"visible": len(benchmark.test.visible), "infrared": len(benchmark.test.infrared)},

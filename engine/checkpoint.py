@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from configs.defaults import NOTHING, affecting
+from configs.defaults import BOTH, MODEL_KEYS, NOTHING, TEST, affecting
 from engine.states import CONTENT, ORIGIN, PROGRESS
 from utils.errors import UserError
 from utils.files import expanded
@@ -130,23 +130,26 @@ class _Seen(NamedTuple):
 def tested_stage(checkpoint: Checkpoint) -> Stage:
     """How rows of results name this checkpoint's model when it is tested."""
     if checkpoint.origin is None:
-        return Stage("test", 0, None)
+        return Stage("test", None, None)
     selected = 0 < checkpoint.states["progress"]["best_epoch"] == checkpoint.epoch
     return Stage("test", checkpoint.epoch, checkpoint.origin.selected_on if selected else "last")
 
 
-def load_weights_into(model: nn.Module, checkpoint: Checkpoint, allow_other_head: bool) -> None:
+def load_weights_into(
+    model: nn.Module, checkpoint: Checkpoint, allow_other_head: bool, config: Mapping[str, Any] | None = None
+) -> None:
     """Load weights by name. A head of another identity count is left out with a warning, where that is allowed.
 
-    Raises UserError that lists everything else that does not fit; the model is then unchanged.
+    config: what the model was built from. Raises UserError where anything else does not fit, naming the keys that differ
+    from those of the checkpoint's run; the model is then unchanged.
     """
     weights, own = dict(checkpoint.weights), model.state_dict()
     if allow_other_head and HEAD in weights and HEAD in own and weights[HEAD].shape != own[HEAD].shape:
         head = weights.pop(HEAD)
         own.pop(HEAD)
         logger.warning(f"{checkpoint.path}: its head of {len(head)} identities is left out")
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [f"{name} is unknown" for name in weights if name not in own]
+    wrong = [f"{name} is unknown" for name in weights if name not in own]
+    wrong += [f"{name} is missing" for name in own if name not in weights]
     wrong += [
         f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
         for name in own
@@ -158,10 +161,7 @@ def load_weights_into(model: nn.Module, checkpoint: Checkpoint, allow_other_head
         if name in weights and weights[name].is_floating_point() != value.is_floating_point()
     ]
     if wrong:
-        raise UserError(
-            f"{checkpoint.path}: does not fit the configured model (backbone, mda_layers, mda_m), {len(wrong)} entries: "
-            + ", ".join(wrong)
-        )
+        raise UserError(_misfit(checkpoint, config or {}, wrong))
     model.load_state_dict(weights, strict=False)
 
 
@@ -189,19 +189,39 @@ def split_name(dataset: str, trial: int | None) -> str:
     return dataset if trial is None else f"{dataset}, split {trial}"
 
 
-def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | None) -> list[str]:
-    """What is asked differently than when the resumed run was started, one line each. seed: None if not asked for."""
-    before = checkpoint.origin.config
+def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | None, testing: bool) -> list[str]:
+    """What is asked differently than when the run was started and changes results, one line each.
+
+    seed: None if not asked for. testing: the run's model is tested, so that what only its training depends on is left out.
+    """
+    looked_at = affecting(BOTH, TEST) if testing else config.keys() - affecting(NOTHING)
+    before = {key: value for key, value in checkpoint.origin.config.items() if key in looked_at}
+    what = "tested" if testing else "resumed"
     lines = [
-        f"differs from the run that is resumed: {key}: {_plain(before[key])} -> {_plain(value)}"
+        f"differs from the run that is {what}: {key}: {_plain(before[key])} -> {_plain(value)}"
         for key, value in config.items()
-        if key in before and key not in HARMLESS and _plain(before[key]) != _plain(value)
+        if key in before and _plain(before[key]) != _plain(value)
     ]
+    if testing:
+        return lines
     if checkpoint.path.name == BEST:
-        lines.append(f"the run goes on from its best epoch, {checkpoint.epoch}: what followed it is done again")
+        lines.append(f"the run resumes from its best epoch, {checkpoint.epoch}: what followed it is done again")
     if seed not in (None, checkpoint.origin.seed):
-        lines.append(f"--seed {seed} is ignored: the resumed run goes on with its seed {checkpoint.origin.seed}")
+        lines.append(f"--seed {seed} is ignored: the resumed run keeps its seed {checkpoint.origin.seed}")
     return lines
+
+
+def _misfit(checkpoint: Checkpoint, config: Mapping[str, Any], wrong: Sequence[str]) -> str:
+    """One short line: the keys that the weights were trained with where they differ, else the first entries that do."""
+    before = checkpoint.origin.config if checkpoint.origin else {}
+    keys = [key for key in config if key in MODEL_KEYS & before.keys() and _plain(before[key]) != _plain(config[key])]
+    if keys:
+        trained = ", ".join(f"{key} {_plain(before[key])}" for key in keys)
+        asked = ", ".join(f"{_plain(config[key])}" for key in keys)
+        return f"{checkpoint.path} was trained with {trained}, not {asked}: leave out what changes these keys"
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    way = "; give the keys that it was trained with" if checkpoint.origin is None else ""
+    return f"{checkpoint.path}: does not fit the model in {len(wrong)} entries: {', '.join(wrong[:3])}{more}{way}"
 
 
 def _plain(value: Any) -> Any:

@@ -70,7 +70,7 @@ class Evaluator:
             received=lambda rows: [ResultRow(*row) for row in rows],
         )
         logger.info(
-            f"evaluated epoch {stage.epoch}: embedding {extracted - clock:.1f} s, "
+            f"evaluated epoch {'not known' if stage.epoch is None else stage.epoch}: embedding {extracted - clock:.1f} s, "
             f"ranking {time.perf_counter() - extracted:.1f} s"
         )
         return rows

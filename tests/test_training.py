@@ -163,7 +163,7 @@ class TestResume:
 
     def test_from_the_best_epoch_says_so(self, run_main, finished, sysu_root, capsys):
         assert run_main(*TINY, "data_root", sysu_root, "resume", finished / BEST, "mser", "false") == 0
-        assert "goes on from its best epoch" in capsys.readouterr().out
+        assert "resumes from its best epoch" in capsys.readouterr().out
 
     def test_finished_run_is_tested_again(self, run_main, finished, sysu_root):
         before = (finished / RESULTS).read_text()
@@ -212,7 +212,7 @@ class TestTestOnly:
         rows = read_rows(only_run(tmp_path / "runs") / RESULTS)
         expected = [row for row in read_rows(trained / RESULTS) if row.stage == "test" and row.ranking == "cosine"]
         assert [row[6:] for row in rows] == [row[6:] for row in expected]
-        assert {(row.epoch, row.selected_on) for row in rows} == {(0, None)}
+        assert {(row.epoch, row.selected_on) for row in rows} == {(None, None)}
 
 
 class TestSelection:

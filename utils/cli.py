@@ -23,9 +23,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def natural(text: str) -> int:
-    """Argument type: a whole number, 0 or more."""
+    """Argument type: a whole number, 0 or more, that 63 bits hold."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    if len(text) > 19 or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} is too large; give a number below 2^63")
     return int(text)
 
 
