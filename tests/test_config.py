@@ -13,8 +13,8 @@ from configs import cautions, load_config
 from configs.check import BLOCKS
 from configs.defaults import GROUPS, KEYS, get_defaults
 from models.backbones.resnet import RESNETS
-from tools.tables.reading import read_table
-from tools.tables.table import options
+from tools.experiments.reading import read_table
+from tools.experiments.table import options
 from utils.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs"

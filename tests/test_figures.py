@@ -17,7 +17,12 @@ from PIL import Image
 from data.augmentation.mcja import Recipe
 from engine.retrieval.evaluation import cosine_ranking, evaluate_settings
 from models.modules.mda import ModalityDistributionAdapter
-from tools.figures import cmc, curves, distances, embedding, masks, ranked_lists, ranking, scalars, style, vimc
+from tools.figures import cmc, masks, ranked_lists, ranking, style
+from tools.figures import distance_densities as distances
+from tools.figures import embedding_map as embedding
+from tools.figures import training_curves as curves
+from tools.figures import vimc_examples as vimc
+from tools.report import scalars
 from utils.types import Features, Modality, ResultRow, Setting, Trial
 
 RECIPE = Recipe(frozenset(), flip=False, crop=False, padding=0, erase=False)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
+from tools.experiments.table import Column, Table, TableRow
 from tools.figures.style import DPI, new_figure, to_png
-from tools.report.page import report_page
+from tools.report.html.page import report_page
 from tools.report.pictures import Picture
-from tools.report.runs import by_key, distinct, facts, setting, shared, shorten
-from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
-from tools.tables.table import Column, Table, TableRow
+from tools.report.run_files import by_key, distinct, facts, setting, shared, shorten
 
 EVIL = "<script>alert(\"x\")</script> & 'co'"
 VOID = {"meta", "link", "img", "br", "hr"}

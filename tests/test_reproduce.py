@@ -22,12 +22,12 @@ import main
 from configs import load_config
 from tests.conftest import TINY
 from tools import reproduce
-from tools.tables.commands import command, shell_lines, unfinished
-from tools.tables.folders import final_rows, home_of, last_line, progress, take
-from tools.tables.launch import Launcher, duration, time_left
-from tools.tables.older import describe_older, older_runs, taking_older
-from tools.tables.plan import Job, Plan, PlannedRun
-from tools.tables.reading import PROTOCOLS
+from tools.experiments.commands import command, shell_lines, unfinished
+from tools.experiments.folders import final_rows, home_of, last_line, progress, take
+from tools.experiments.launch import Launcher, duration, time_left
+from tools.experiments.older import describe_older, older_runs, taking_older
+from tools.experiments.plan import Job, Plan, PlannedRun
+from tools.experiments.reading import PROTOCOLS
 
 HOME = Path(main.__file__).parent
 # A run in a few milliseconds: its folder with a checkpoint, then the rows of its final test.

@@ -7,7 +7,7 @@ from scipy.io import loadmat
 
 from tools import make_synthetic
 from tools.synthetic import layouts, writing
-from tools.synthetic.identity import LAMPS, Slot, luminance, sample_identity
+from tools.synthetic.person import LAMPS, Slot, luminance, sample_identity
 from utils.errors import UserError
 from utils.locks import lock
 

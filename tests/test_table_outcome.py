@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tools.tables import latex, markdown
-from tools.tables.collect import collect
-from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
-from tools.tables.plan import Plan, PlannedRun
-from tools.tables.reading import PROTOCOLS
-from tools.tables.spreadsheet import spreadsheet
-from tools.tables.table import Column, Table, TableRow
-from tools.tables.wording import number, published, remarks, signed, troubles
-from tools.tables.writing import preview, write_outcome
+from tools.experiments.collect import collect
+from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
+from tools.experiments.plan import Plan, PlannedRun
+from tools.experiments.reading import PROTOCOLS
+from tools.experiments.table import Column, Table, TableRow
+from tools.report import latex, markdown
+from tools.report.csv_table import spreadsheet
+from tools.report.outcome_files import preview, write_outcome
+from tools.report.wording import number, published, remarks, signed, troubles
 from utils.errors import UserError
 from utils.results import write_rows
 from utils.types import ResultRow

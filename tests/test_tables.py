@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from configs import load_config
-from tools.tables.identity import TALK, code_hash, identity, identity_of_test, of_any_code, used_modules
-from tools.tables.plan import Surroundings, make_plan, settings
-from tools.tables.reading import PROTOCOLS, read_table
-from tools.tables.table import Column
+from tools.experiments.plan import Surroundings, make_plan, settings
+from tools.experiments.reading import PROTOCOLS, read_table
+from tools.experiments.run_id import TALK, code_hash, identity, identity_of_test, of_any_code, used_modules
+from tools.experiments.table import Column
 from utils.errors import UserError
 
 TABLES = Path("configs/tables")

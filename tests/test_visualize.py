@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tools import visualize
-from tools.figures import drawings
 from tools.figures.cmc import cmc_curve
-from tools.figures.material import Choice, Material
+from tools.report import gallery as drawings
+from tools.report.opened_run import Choice, Material
 from utils.cli import exit_code
 from utils.errors import UserError
 from utils.logging import stop_logging

@@ -20,16 +20,16 @@ from yacs.config import CfgNode
 
 from data.build import build_benchmark, data_root, describe
 from engine.optim import precision
+from tools.experiments.collect import collect
+from tools.experiments.commands import shell_lines, unfinished
+from tools.experiments.launch import Launcher
+from tools.experiments.older import describe_older, older_runs, taking_older
+from tools.experiments.outcome import Outcome
+from tools.experiments.plan import Plan, Surroundings, make_plan
+from tools.experiments.reading import read_table
+from tools.experiments.run_id import code_hash
+from tools.report.outcome_files import preview, write_outcome
 from tools.report.pictures import Picture
-from tools.tables.collect import collect
-from tools.tables.commands import shell_lines, unfinished
-from tools.tables.identity import code_hash
-from tools.tables.launch import Launcher
-from tools.tables.older import describe_older, older_runs, taking_older
-from tools.tables.outcome import Outcome
-from tools.tables.plan import Plan, Surroundings, make_plan
-from tools.tables.reading import read_table
-from tools.tables.writing import preview, write_outcome
 from tools.visualize import run_pictures
 from utils.cli import Parser, exit_code, natural
 from utils.device import pick_device

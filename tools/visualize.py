@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from tools.figures.drawings import DRAWINGS, RANKED, Drawn
-from tools.figures.material import Choice, Material
+from tools.experiments.table import RANKINGS
+from tools.report.gallery import DRAWINGS, RANKED, Drawn
+from tools.report.opened_run import Choice, Material
 from tools.report.pictures import Picture, write_png
-from tools.tables.table import RANKINGS
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.errors import UserError

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from benchmarks.faults.states import files_state, leftovers, run_state
 from benchmarks.faults.world import Child, World, run, run_words, start, table_words
-from tools.tables.folders import progress
+from tools.experiments.folders import progress
 from utils.runs import LAST, RECORD
 
 MOST = 3  # kills of one run, which then may end

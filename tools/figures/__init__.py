@@ -1,1 +1,1 @@
-"""Pictures of results: functions from arrays to a matplotlib Figure. Only material.py opens files, models and devices."""
+"""Figures of results: functions from arrays to a matplotlib Figure."""

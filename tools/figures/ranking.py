@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.retrieval.evaluation import Ranker
 from engine.retrieval.metrics import Scores, positions, query_scores
-from tools.figures.distances import Pairs
+from tools.figures.distance_densities import Pairs
 from utils.types import Exclusion, Features, Modality, Setting, Trial
 
 

@@ -1,1 +1,1 @@
-"""One self-contained page: a table's outcome, the runs behind it, and their pictures."""
+"""What people read of experiments: a table as Markdown, LaTeX, CSV and one HTML page, and the figures of a run."""

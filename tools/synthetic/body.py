@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.synthetic.identity import Identity, Slot
+from tools.synthetic.person import Identity, Slot
 
 SOLID = np.zeros((1, 1), np.uint8)
 

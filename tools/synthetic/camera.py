@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.synthetic.identity import Slot, sample_colour
+from tools.synthetic.person import Slot, sample_colour
 
 PANORAMA = 4  # a scene is this many pictures wide, so that a person stands before a new part of it every time
 

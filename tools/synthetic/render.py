@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tools.synthetic.body import Pose, Tube, pose_body, sample_pose
 from tools.synthetic.camera import Camera, palette
-from tools.synthetic.identity import LAMPS, Identity
+from tools.synthetic.person import LAMPS, Identity
 
 SUPERSAMPLING = 2
 _ACROSS = (np.arange(48) + 0.5) / 24 - 1  # -1..1 from edge to edge of a tube

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tools.synthetic import layouts
 from tools.synthetic.camera import Camera, sample_camera
-from tools.synthetic.identity import sample_identity
+from tools.synthetic.person import sample_identity
 from tools.synthetic.render import SUPERSAMPLING, render
 from utils.limits import cores
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tools.tables.reading import PROTOCOLS
-from tools.tables.table import RANKINGS
+from tools.experiments.reading import PROTOCOLS
+from tools.experiments.table import RANKINGS
 from utils.errors import UserError
 from utils.locks import lock
 from utils.results import read_rows

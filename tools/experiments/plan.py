@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from yacs.config import CfgNode
 
 from configs import load_config
-from tools.tables.identity import identity, identity_of_test
-from tools.tables.reading import RUNNERS_KEYS, SPLITS
-from tools.tables.table import Table, TableRow, options
+from tools.experiments.reading import RUNNERS_KEYS, SPLITS
+from tools.experiments.run_id import identity, identity_of_test
+from tools.experiments.table import Table, TableRow, options
 from utils.errors import UserError
 
 

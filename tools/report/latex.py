@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tools.tables.outcome import Outcome
-from tools.tables.table import RANKINGS
-from tools.tables.wording import (
+from tools.experiments.outcome import Outcome
+from tools.experiments.table import RANKINGS
+from tools.report.wording import (
     METRICS,
     RANKING_NAMES,
     compared,

@@ -22,7 +22,7 @@ from engine.evaluator import Evaluator
 from models import build_model
 from tools.figures.masks import collect_masks
 from tools.figures.ranking import RankedSetting, rank_setting
-from tools.figures.scalars import read_scalars
+from tools.report.scalars import read_scalars
 from utils.errors import UserError
 from utils.images import normalise
 from utils.results import read_rows

@@ -15,7 +15,20 @@ from utils.files import read_text
 
 START = "main.py"
 # What only talks to people, files and other processes: no number that a run gives depends on it.
-TALKING = ("cli", "errors", "files", "interrupts", "locks", "logging", "processes", "results", "runs", "schema", "terminal", "yml")
+TALKING = (
+    "cli",
+    "errors",
+    "files",
+    "interrupts",
+    "locks",
+    "logging",
+    "processes",
+    "results",
+    "runs",
+    "schema",
+    "terminal",
+    "yml",
+)
 TALK = {f"utils/{name}.py" for name in TALKING}
 # Keys that change no result, in a training neither. The precision that fp16 and amp_dtype mean is a part of its own.
 NO_EFFECT = affecting(NOTHING) | {

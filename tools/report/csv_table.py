@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from tools.tables.outcome import Cell, Outcome, OutcomeRow
+from tools.experiments.outcome import Cell, Outcome, OutcomeRow
 
 COLUMNS = (
     "table", "row", "protocol", "ranking", "uses_other_queries", "metric", "runs_finished", "runs", "mean", "std",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.report.markup import pairs, scrolling, tag, text
-from tools.report.runs import RunFiles, shared
-from tools.report.tables import anchor
-from tools.tables.outcome import Outcome
+from tools.experiments.outcome import Outcome
+from tools.report.html.markup import pairs, scrolling, tag, text
+from tools.report.html.tables import anchor
+from tools.report.run_files import RunFiles, shared
 
 COMMON = "Common to all runs"
 NOT_THERE = "There is no such file."

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.tables.folders import home_of, progress
-from tools.tables.identity import of_any_code
-from tools.tables.plan import Job, Plan, with_identities
+from tools.experiments.folders import home_of, progress
+from tools.experiments.plan import Job, Plan, with_identities
+from tools.experiments.run_id import of_any_code
 from utils.errors import UserError
 from utils.runs import read_record
 

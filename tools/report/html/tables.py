@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 
-from tools.report.markup import scrolling, tag, text
-from tools.report.runs import RunFiles, mean_chance
-from tools.tables.markdown import run_values, shown
-from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
-from tools.tables.table import RANKINGS, Column, Table
-from tools.tables.wording import (
+from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
+from tools.experiments.table import RANKINGS, Column, Table
+from tools.report.html.markup import scrolling, tag, text
+from tools.report.markdown import run_values, shown
+from tools.report.run_files import RunFiles, mean_chance
+from tools.report.wording import (
     METRICS,
     changes,
     compared,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools.tables.folders import final_rows, home_of, progress
-from tools.tables.outcome import Cell, Outcome, OutcomeRow, RunState
-from tools.tables.plan import Plan, PlannedRun
-from tools.tables.table import Column, TableRow
+from tools.experiments.folders import final_rows, home_of, progress
+from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
+from tools.experiments.plan import Plan, PlannedRun
+from tools.experiments.table import Column, TableRow
 from utils.types import ResultRow
 
 WAITS = {"interrupted": "interrupted", "absent": "not run yet"}

@@ -7,14 +7,14 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.report.files import run_articles
-from tools.report.markup import figure, items, pairs, tag, text
+from tools.experiments.outcome import Outcome
+from tools.report.html.css import STYLE
+from tools.report.html.markup import figure, items, pairs, tag, text
+from tools.report.html.run_articles import run_articles
+from tools.report.html.tables import change_table, result_table, run_table
 from tools.report.pictures import Picture
-from tools.report.runs import RunFiles, distinct, read_run
-from tools.report.sheet import STYLE
-from tools.report.tables import change_table, result_table, run_table
-from tools.tables.outcome import Outcome
-from tools.tables.wording import remarks, troubles
+from tools.report.run_files import RunFiles, distinct, read_run
+from tools.report.wording import remarks, troubles
 
 GLANCE = ("data set", "training images", "test images", "image size", "backbone", "epochs", "seed")
 

@@ -11,8 +11,8 @@ from yacs.config import CfgNode
 from configs import load_config
 from data.build import DATASETS
 from data.sets import regdb, sysu
-from tools.tables.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields
-from tools.tables.table import RANKINGS, Column, Table, TableRow, options
+from tools.experiments.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields
+from tools.experiments.table import RANKINGS, Column, Table, TableRow, options
 from utils.errors import UserError, pick
 from utils.results import SHOWN
 from utils.yml import quoted, read_yml

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tools.tables.table import Table
+from tools.experiments.table import Table
 
 
 class Cell(NamedTuple):

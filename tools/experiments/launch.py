@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import IO, NamedTuple
 
-from tools.tables.commands import command
-from tools.tables.folders import OUTPUT, Progress, home_of, last_line, progress, take
-from tools.tables.plan import Job
+from tools.experiments.commands import command
+from tools.experiments.folders import OUTPUT, Progress, home_of, last_line, progress, take
+from tools.experiments.plan import Job
 
 POLL = 0.2  # seconds between two looks at the processes
 PATIENCE = 10  # seconds that an interrupted run has to end by itself

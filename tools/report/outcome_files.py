@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tools.report.page import report_page
+from tools.experiments.outcome import Outcome
+from tools.report.csv_table import spreadsheet
+from tools.report.html.page import report_page
+from tools.report.latex import latex
+from tools.report.markdown import main_table, markdown
 from tools.report.pictures import Picture
-from tools.tables.latex import latex
-from tools.tables.markdown import main_table, markdown
-from tools.tables.outcome import Outcome
-from tools.tables.spreadsheet import spreadsheet
-from tools.tables.wording import remarks, troubles
+from tools.report.wording import remarks, troubles
 from utils.errors import UserError
 from utils.files import write_text
 

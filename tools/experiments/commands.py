@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.tables.folders import Progress, home_of, progress
-from tools.tables.plan import Job
+from tools.experiments.folders import Progress, home_of, progress
+from tools.experiments.plan import Job
 
 
 def unfinished(jobs: Sequence[Job], results: Path) -> list[Job]:

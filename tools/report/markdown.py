@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from tools.tables.outcome import Outcome, OutcomeRow, RunState
-from tools.tables.wording import (
+from tools.experiments.outcome import Outcome, OutcomeRow, RunState
+from tools.report.wording import (
     changes,
     compared,
     heading,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tools.tables.outcome import Cell, Outcome, OutcomeRow
-from tools.tables.table import RANKINGS, Column, Table, options
+from tools.experiments.outcome import Cell, Outcome, OutcomeRow
+from tools.experiments.table import RANKINGS, Column, Table, options
 
 METRICS = {"r1": "rank-1", "r5": "rank-5", "r10": "rank-10", "r20": "rank-20", "mAP": "mAP", "mINP": "mINP"}
 RANKING_NAMES = {"cosine": "cosine", "mser": "MSER†"}

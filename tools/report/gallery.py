@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tools.figures.cmc import cmc_curve, cmc_figure
-from tools.figures.curves import curves_figure, progress_curves
-from tools.figures.distances import distances_figure
-from tools.figures.embedding import SMALLEST, embedding_figure, flatten, pick_pictures
+from tools.figures.distance_densities import distances_figure
+from tools.figures.embedding_map import SMALLEST, embedding_figure, flatten, pick_pictures
 from tools.figures.masks import MOST_MASKS, masks_figure
-from tools.figures.material import Material
 from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_queries, ranked_lists_figure
 from tools.figures.ranking import RankedTrial, first_match, nearest, pairs_of
 from tools.figures.style import MODALITY_NAMES, RANKING_NAMES, to_png
-from tools.figures.vimc import operations, pixels, vimc_figure
+from tools.figures.training_curves import curves_figure, progress_curves
+from tools.figures.vimc_examples import operations, pixels, vimc_figure
+from tools.report.opened_run import Material
 from tools.report.pictures import Picture
 from utils.errors import UserError
 from utils.types import Modality, Record

@@ -1,1 +1,0 @@
-"""Tables of results: what a table file asks for, the runs that it needs, what came out, and how that is written."""
