@@ -12,6 +12,7 @@ difference to the steps on one batch that stays on the device. A folder that is 
 from __future__ import annotations
 
 import argparse
+import gc
 import platform
 import sys
 import tempfile
@@ -84,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         loaded = timed(training, training.loader, span, device)
         still = training.trainer.state.batch
         resident = timed(training, [still], Span(WARM_UP, max(1, span.timed // RESIDENT)), device)
-    report(cfg, device, args.pictures, length, len(still.pids), loaded, resident)
+        report(cfg, device, args.pictures, length, len(still.pids), loaded, resident)
+        del training
+        gc.collect()  # an epoch that was left in its middle holds workers, for each of which the end would wait 5 s
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

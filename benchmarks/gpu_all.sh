@@ -91,10 +91,10 @@ if [[ -z ${SPLIT:-} && $chosen == *" retrieval "* ]]; then
     chosen+="split "
     part split 25 tools.make_synthetic "$scratch/split" --train-ids 1 --val-ids 1 "${people[@]}" --size 32 16
 fi
-part retrieval 70 benchmarks.retrieval "$split" --parts together "${retrieval[@]}"
-part input 30 benchmarks.input "${input[@]}"
+part retrieval 55 benchmarks.retrieval "$split" --parts together "${retrieval[@]}"
+part input 25 benchmarks.input "${input[@]}"
 part epoch 45 benchmarks.epoch --folder "$scratch/epoch" "${epoch[@]}"
-part memory 30 benchmarks.memory "${memory[@]}"
+part memory 50 benchmarks.memory "${memory[@]}"
 part ladder 300 benchmarks.step "${step[@]}" --compile
 part growth 120 benchmarks.retrieval "$split" --parts growth --no-plain "${retrieval[@]}" "${growth[@]}"
 
