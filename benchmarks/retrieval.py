@@ -27,9 +27,10 @@ from benchmarks import plain
 from benchmarks.features import SPREAD, Data, draw, regdb_like, sysu_like
 from data.sets import regdb
 from engine.retrieval import cpu_ranking as kernels
-from engine.retrieval.evaluation import evaluate_settings, rankers
+from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
+from engine.retrieval.rankers import RANKERS
 from tests import reference as slow
 from utils.cli import Parser, exit_code
 from utils.resources import peak_memory_gb
@@ -205,7 +206,7 @@ def print_together(args: argparse.Namespace, device: str) -> None:
     for (name, spread), make in product(SPREAD.items(), makers):
         data = on_device(make(spread, args.width), device)
         protocols = [setting.protocol for setting in data.settings]
-        for ranking in rankers(data.mser):
+        for ranking in RANKERS:
             cost = timed(data, ranking, protocols, device, args.runs)
             print(f"| {name} | {', '.join(protocols)} | {ranking} | {seconds(cost)} | {memory(cost)} |", flush=True)
     print()
@@ -266,7 +267,7 @@ def fast_cost(make: Callable[[], Data], ranking: str, protocols: Sequence[str], 
 def rank(data: Data, ranking: str, protocols: Sequence[str], device: str) -> None:
     data = on_device(data, device)
     settings = [setting for setting in data.settings if setting.protocol in protocols]
-    evaluate_settings(data.features, settings, data.excluded, rankers(data.mser)[ranking], 1.0)
+    evaluate_settings(data.features, settings, data.excluded, RANKERS[ranking].make(data.mser), 1.0)
     if device == "cuda":
         torch.cuda.synchronize()
 

@@ -17,7 +17,7 @@ from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
 from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, precision
-from engine.retrieval.evaluation import rankers
+from engine.retrieval.rankers import DEFAULT, PLAIN, rankers
 from engine.run import Progress, Schedule, Training
 from engine.saving import keep_best
 from engine.states import restore
@@ -34,19 +34,26 @@ PROGRESS_KEYS = ("num_epoch", "eval_initial", "start_eval", "eval_interval", "se
 
 
 def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: torch.device) -> Evaluator:
-    """An evaluator of one split, with every ranking."""
+    """An evaluator of one split, with the rankers of training and of the final test."""
     loaders = {modality: build_test_loader(cfg, benchmark, split, modality, device) for modality in Modality}
     given = (cfg.mser_k1, cfg.mser_k2, cfg.mser_lambda, cfg.mser_queries_only)
     mser = MserDefaults(*(own if value is None else value for value, own in zip(given, benchmark.mser)))
     dtype = precision(cfg.fp16 and cfg.eval_amp, cfg.amp_dtype, device)
     return Evaluator(
-        split, loaders, rankers(mser), benchmark.excluded, benchmark.trial, device, cfg.eval_memory_gb, dtype
+        split,
+        loaders,
+        rankers({*DEFAULT, *rankings(cfg)}, mser),
+        benchmark.excluded,
+        benchmark.trial,
+        device,
+        cfg.eval_memory_gb,
+        dtype,
     )
 
 
 def rankings(cfg: CfgNode) -> Sequence[str]:
     """The rankings of the final test."""
-    return ["cosine", "mser"] if cfg.mser else ["cosine"]
+    return DEFAULT if cfg.mser else (PLAIN,)
 
 
 def origin_of(cfg: CfgNode, benchmark: Benchmark, seed: int) -> Origin:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from data.augmentation.colour import spectra
 from engine.distributed import gather_features
 from engine.embed import embed_images
-from engine.retrieval.evaluation import Ranker, chance, evaluate_settings, narrowed
+from engine.retrieval.evaluation import chance, evaluate_settings, narrowed
+from engine.retrieval.rankers import Rank, need_spectra
 from models.fusion import folded
 from utils.device import with_float64
 from utils.errors import UserError
@@ -31,7 +32,7 @@ NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", 
 class Evaluator:
     """Evaluates models on one split. Holds no model and no results; evaluations do not depend on their order.
 
-    loaders: every picture of a modality, in the order of the split's records. rankers: by name; "mser" needs spectra.
+    loaders: every picture of a modality, in the order of the split's records. rankers: by their names in RANKERS.
     memory_gb: for ranking, beside the embeddings. dtype: of autocast while embedding; None for float32.
     """
 
@@ -39,7 +40,7 @@ class Evaluator:
         self,
         split: Split,
         loaders: Mapping[Modality, Iterable[Batch]],
-        rankers: Mapping[str, Ranker],
+        rankers: Mapping[str, Rank],
         excluded: Exclusion,
         trial: int | None,
         device: torch.device,
@@ -55,18 +56,17 @@ class Evaluator:
         self.memory_gb = memory_gb
         self.dtype = dtype
 
-    def __call__(
-        self, model: nn.Module, stage: Stage, rankings: Sequence[str], protocols: Sequence[str] | None = None
-    ) -> list[ResultRow]:
-        """Rows of every setting (or of the named ones) under each ranking, in percent; the model is left as it is."""
+    def __call__(self, model: nn.Module, stage: Stage, rankings: Sequence[str]) -> list[ResultRow]:
+        """Rows of every setting under each ranking, in percent; the model is left as it is."""
         clock = time.perf_counter()
-        features = self.extract(model, with_spectra="mser" in rankings)
+        features = self.extract(model, with_spectra=need_spectra(rankings))
         extracted = time.perf_counter()
-        settings = [s for s in self.split.settings if protocols is None or s.protocol in protocols]
         rankers = {name: self.rankers[name] for name in rankings}
         # Every process gets the main one's rows: all decide alike which model is the best.
         rows = on_main(
-            lambda: result_rows(features, settings, self.excluded, rankers, self.memory_gb, self.trial, stage),
+            lambda: result_rows(
+                features, self.split.settings, self.excluded, rankers, self.memory_gb, self.trial, stage
+            ),
             received=lambda rows: [ResultRow(*row) for row in rows],
         )
         logger.info(
@@ -81,7 +81,7 @@ class Evaluator:
         Each process embeds the pictures that its loaders have, and gets the embeddings of all.
         """
         network = folded(model, autocast=self.dtype is not None)
-        records = {Modality.VISIBLE: self.split.visible, Modality.INFRARED: self.split.infrared}
+        records = self.split.records
         own = {
             modality: extract_features(
                 network, loader, self.device, with_spectra and modality == Modality.VISIBLE, self.dtype
@@ -105,7 +105,7 @@ class Evaluator:
         """Rank-1 of a random order, in percent, by protocol."""
         features = {
             modality: Features(torch.empty(1, len(records), 0), *_labels(records))
-            for modality, records in ((Modality.VISIBLE, self.split.visible), (Modality.INFRARED, self.split.infrared))
+            for modality, records in self.split.records.items()
         }
         return {s.protocol: 100 * chance(features, s, self.excluded) for s in self.split.settings}
 
@@ -114,7 +114,7 @@ def result_rows(
     features: Mapping[Modality, Features],
     settings: Sequence[Setting],
     excluded: Exclusion,
-    rankers: Mapping[str, Ranker],
+    rankers: Mapping[str, Rank],
     memory_gb: float,
     trial: int | None,
     stage: Stage,

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from engine.checkpoint import Origin, load_weights_into, open_checkpoint
 from engine.distributed import send
 from engine.evaluator import Evaluator, mean_rank1
+from engine.retrieval.rankers import PLAIN
 from engine.saving import save_checkpoint
 from engine.states import Stateful
 from utils.errors import UserError
@@ -109,7 +110,7 @@ class Training:
 
     def _begin(self) -> None:
         if self.schedule.eval_initial:
-            rows = self.test(self.model, Stage("initial", 0), ["cosine"])
+            rows = self.test(self.model, Stage("initial", 0), [PLAIN])
             logger.info("before training:\n" + format_table(rows))
             self._report(rows)
             self._remember(rows)
@@ -125,7 +126,7 @@ class Training:
         self._publish()
 
     def _evaluate(self) -> None:
-        rows = self.selection(self.model, Stage("train", self.progress.epoch), ["cosine"], self.selection.split.quick)
+        rows = self.selection(self.model, Stage("train", self.progress.epoch), [PLAIN])
         self._report(rows)
         for row in rows:
             logger.info(

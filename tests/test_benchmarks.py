@@ -20,7 +20,8 @@ from benchmarks.features import regdb_like, sysu_like
 from configs import load_config
 from data.build import build_cache, build_pictures
 from data.sets import sysu
-from engine.retrieval.evaluation import evaluate_settings, rankers
+from engine.retrieval.evaluation import evaluate_settings
+from engine.retrieval.rankers import RANKERS
 from losses.cmr import cross_modality_retrieval_loss
 from models import mcja
 from models.modules.mda import ModalityDistributionAdapter
@@ -55,7 +56,7 @@ def test_plain_metrics():
 @pytest.mark.parametrize("layout", ["sysu", "regdb"])
 def test_plain_and_fast_agree_on_drawn_features(sysu_root, layout, ranking):
     data = sysu_like(sysu_root / "exp", 1.5, 32) if layout == "sysu" else regdb_like(4, 1.5, 32)
-    found = evaluate_settings(data.features, data.settings, data.excluded, rankers(data.mser)[ranking], 1.0)
+    found = evaluate_settings(data.features, data.settings, data.excluded, RANKERS[ranking].make(data.mser), 1.0)
     for setting in data.settings:
         trials = [retrieval.plain_trial(data, ranking, setting, trial) for trial in setting.trials]
         expected = {name: np.mean([trial[name] for trial in trials]) for name in trials[0]}

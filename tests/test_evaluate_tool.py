@@ -17,7 +17,7 @@ from data.sets import regdb, sysu
 from engine.build import build_evaluator
 from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.evaluator import result_rows
-from engine.retrieval.evaluation import rankers
+from engine.retrieval.rankers import RANKERS, rankers
 from models import build_model
 from tools import evaluate
 from utils import resources as memory
@@ -142,7 +142,7 @@ def test_regdb_in_both_directions(rows, regdb_arrays, regdb_root):
         )
         for modality, side in SIDES.items()
     }
-    known = rankers(regdb.MSER)
+    known = rankers(RANKERS, regdb.MSER)
     expected = result_rows(
         features, benchmark.test.settings, benchmark.excluded, known, 1.0, 3, Stage("test", None, None)
     )

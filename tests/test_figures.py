@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from data.augmentation.mcja import Recipe
-from engine.retrieval.evaluation import cosine_ranking, evaluate_settings
+from engine.retrieval import ranked
+from engine.retrieval.cosine import cosine_ranking
+from engine.retrieval.evaluation import evaluate_settings
 from models.modules.mda import ModalityDistributionAdapter
-from tools.figures import cmc, masks, ranked_lists, ranking, style
+from tools.figures import cmc, masks, ranked_lists, style
 from tools.figures import distance_densities as distances
 from tools.figures import embedding_map as embedding
 from tools.figures import training_curves as curves
@@ -84,7 +86,7 @@ def test_no_figure_is_cut_off():
     picture = np.zeros((128, 64, 3), np.uint8)
     person = ranked_lists.Person(picture, int(large), 6)
     shown = ranked_lists.RankedList(
-        "worst", person, Modality.VISIBLE, 0.5, [ranked_lists.Found(person, 0.5, 2)] * 10, ranking.Match(0, 1, 301)
+        "worst", person, Modality.VISIBLE, 0.5, [ranked_lists.Found(person, 0.5, 2)] * 10, ranked.Match(0, 1, 301)
     )
     operation = vimc.Operation("Weighted grayscale", np.stack([picture] * 6), ["33 : 33 : 34"] * 6)
     points = np.array([[0.0, 0], [1, 0], [5, 5], [6, 5]])
@@ -211,7 +213,7 @@ def test_ranked_list_marks_right_and_wrong_by_colour_and_by_sign():
     found = [(7, 0.25, 60, 1), (8, 0.5, 90, 2), (7, 0.75, 120, 41)]
     gallery = [ranked_lists.Found(ranked_lists.Person(flat(grey), pid, 1), far, rank) for pid, far, grey, rank in found]
     query = ranked_lists.Person(flat(30), 7, 3)
-    lists = [ranked_lists.RankedList(kind, query, Modality.INFRARED, 0.5, gallery[: 3 - n], ranking.Match(0, 1, 44)) for n, kind in enumerate(("best", "worst"))]  # fmt: skip
+    lists = [ranked_lists.RankedList(kind, query, Modality.INFRARED, 0.5, gallery[: 3 - n], ranked.Match(0, 1, 44)) for n, kind in enumerate(("best", "worst"))]  # fmt: skip
     figure = ranked_lists.ranked_lists_figure(lists, "mser")
     assert figure.get_suptitle() == "Ranked by MSER (uses the other queries)"
     best, worst = figure.subfigs
@@ -358,7 +360,7 @@ def test_vimc_figure_has_the_original_and_every_result():
 
 
 @pytest.fixture
-def ranked() -> tuple[dict, Setting]:
+def few() -> tuple[dict, Setting]:
     """3 visible queries against 6 infrared pictures; who is of one camera is skipped."""
     draw = torch.Generator().manual_seed(1)
     query = Features(torch.randn(1, 3, 4, generator=draw), torch.tensor([1, 2, 3]), torch.tensor([1, 1, 2]))
@@ -372,40 +374,40 @@ def excluded(query_pids, query_cameras, gallery_pids, gallery_cameras):
     return query_cameras[:, None] == gallery_cameras[None, :]
 
 
-def test_ranked_setting_agrees_with_the_evaluation(ranked):
-    features, setting = ranked
-    found = ranking.rank_setting(features, setting, excluded, cosine_ranking, 1.0)
+def test_ranked_setting_agrees_with_the_evaluation(few):
+    features, setting = few
+    found = ranked.rank_setting(features, setting, excluded, cosine_ranking, 1.0)
     expected = evaluate_settings(features, [setting], excluded, cosine_ranking, 1.0)["p"]
     curve = cmc.cmc_curve(found.first, 20)
     assert [curve[k - 1] / 100 for k in (1, 5, 10, 20)] == pytest.approx([expected[f"r{k}"] for k in (1, 5, 10, 20)])
     assert len(found.first) == 2 and found.shown.trial is setting.trials[0]
 
 
-def test_first_places_leave_out_what_a_query_skips(ranked):
-    features, setting = ranked
-    shown = ranking.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
+def test_first_places_leave_out_what_a_query_skips(few):
+    features, setting = few
+    shown = ranked.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
     units = {m: torch.nn.functional.normalize(features[m].embeddings[0], dim=1) for m in Modality}
     far = 1 - units[Modality.VISIBLE] @ units[Modality.INFRARED][[0, 1, 2, 4]].T
     assert torch.allclose(shown.distances, far, atol=1e-6)
     # query 0 skips column 0 (camera 1), query 2 skips columns 1 and 3 (camera 2)
-    assert ranking.nearest(shown, 0, 9) == sorted([1, 2, 3], key=lambda column: far[0, column])
-    assert ranking.nearest(shown, 2, 9) == sorted([0, 2], key=lambda column: far[2, column])
-    assert ranking.nearest(shown, 2, 1) == ranking.nearest(shown, 2, 9)[:1]
+    assert ranked.nearest(shown, 0, 9) == sorted([1, 2, 3], key=lambda column: far[0, column])
+    assert ranked.nearest(shown, 2, 9) == sorted([0, 2], key=lambda column: far[2, column])
+    assert ranked.nearest(shown, 2, 1) == ranked.nearest(shown, 2, 9)[:1]
 
 
-def test_first_match_is_the_nearest_right_image_that_counts(ranked):
-    features, setting = ranked
-    shown = ranking.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
+def test_first_match_is_the_nearest_right_image_that_counts(few):
+    features, setting = few
+    shown = ranked.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
     # query 0 (pid 1) skips column 0, so its match is column 1; query 2's only match is skipped
-    order = ranking.nearest(shown, 0, 9)
-    assert ranking.first_match(shown, 0) == ranking.Match(1, order.index(1) + 1, 3)
-    assert ranking.first_match(shown, 2) is None
+    order = ranked.nearest(shown, 0, 9)
+    assert ranked.first_match(shown, 0) == ranked.Match(1, order.index(1) + 1, 3)
+    assert ranked.first_match(shown, 2) is None
 
 
-def test_pairs_leave_out_what_a_query_skips(ranked):
-    features, setting = ranked
-    shown = ranking.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
-    pairs = ranking.pairs_of(shown)
+def test_pairs_leave_out_what_a_query_skips(few):
+    features, setting = few
+    shown = ranked.rank_setting(features, setting, excluded, cosine_ranking, 1.0).shown
+    pairs = distances.Pairs(*ranked.pairs_of(shown))
     far = shown.distances
     # same: query 0 (pid 1) with column 1, query 1 (pid 2) with column 2; query 2's only match is skipped
     assert pairs.same.tolist() == [far[0, 1].item(), far[1, 2].item()]

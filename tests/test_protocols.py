@@ -8,10 +8,11 @@ import torch
 
 from data.sets import regdb, sysu
 from engine.retrieval.distances import cosine_distances
-from engine.retrieval.evaluation import evaluate_settings, narrowed, rankers
+from engine.retrieval.evaluation import evaluate_settings, narrowed
 from engine.retrieval.k_reciprocal import k_reciprocal_distance
 from engine.retrieval.metrics import ranking_metrics
 from engine.retrieval.mser import mser_distance
+from engine.retrieval.rankers import RANKERS
 from tests.conftest import golden
 from utils.types import Features, Modality, MserDefaults, Record, Setting, Split, Trial
 
@@ -63,7 +64,7 @@ def official_trials(arrays: dict, mode: str, shots: int) -> list[Trial]:
 
 
 def evaluate(data, setting: Setting, dataset, ranking: str, memory_gb: float = 1.0) -> dict[str, float]:
-    ranker = rankers(dataset.MSER)[ranking]
+    ranker = RANKERS[ranking].make(dataset.MSER)
     return evaluate_settings(data, [setting], dataset.excluded, ranker, memory_gb)[setting.protocol]
 
 
@@ -171,7 +172,7 @@ def test_what_trials_share_does_not_change_them(ranking, memory_gb):
         ),
         Setting("c", Modality.VISIBLE, [Trial(gallery, queries), Trial(gallery, fewer)]),
     ]
-    found = evaluate_settings(data, settings, sysu.excluded, rankers(MSER)[ranking], memory_gb)
+    found = evaluate_settings(data, settings, sysu.excluded, RANKERS[ranking].make(MSER), memory_gb)
     assert list(found) == ["a", "b", "c"]
     for setting in settings:
         assert found[setting.protocol] == pytest.approx(by_hand(data, setting, ranking), abs=1e-9)
@@ -210,5 +211,5 @@ def test_a_split_narrowed_to_some_protocols_gives_their_results_from_fewer_pictu
     assert [record.path for record in split.visible] == [f"VISIBLE {row}" for row in asked]
     fewer = {m: Features(f.embeddings[:, rows[m]], f.pids[rows[m]], f.cameras[rows[m]]) for m, f in data.items()}
     for ranking in ("cosine", "mser"):
-        expected = evaluate_settings(data, settings[:1], sysu.excluded, rankers(MSER)[ranking], 1.0)
-        assert evaluate_settings(fewer, split.settings, sysu.excluded, rankers(MSER)[ranking], 1.0) == expected
+        expected = evaluate_settings(data, settings[:1], sysu.excluded, RANKERS[ranking].make(MSER), 1.0)
+        assert evaluate_settings(fewer, split.settings, sysu.excluded, RANKERS[ranking].make(MSER), 1.0) == expected

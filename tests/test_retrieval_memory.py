@@ -8,7 +8,8 @@ from data.sets import regdb, sysu
 from engine.retrieval import evaluation as protocols
 from engine.retrieval import neighbours, reranking
 from engine.retrieval.distances import blocks, take, take_columns, tile_side
-from engine.retrieval.evaluation import evaluate_settings, rankers
+from engine.retrieval.evaluation import evaluate_settings
+from engine.retrieval.rankers import RANKERS
 from utils.types import Features, Modality, Setting, Trial
 
 GB = 2**30
@@ -51,7 +52,7 @@ def largest(monkeypatch) -> list[int]:
 @pytest.mark.parametrize("megabytes", [1, 4])
 def test_no_matrix_of_distances_is_larger_than_its_share(largest, dataset, ranking, megabytes):
     setting = Setting("one", Modality.INFRARED, [Trial(np.arange(300), np.arange(900))])
-    ranker, limit = rankers(dataset.MSER)[ranking], megabytes * 2**20
+    ranker, limit = RANKERS[ranking].make(dataset.MSER), megabytes * 2**20
     evaluate_settings(features(900, 300), [setting], sysu.excluded, ranker, limit / GB)
     assert 0 < max(largest) <= limit / 2 and (max(largest) <= limit / 8 or len(largest) == 1)
 
@@ -83,6 +84,6 @@ def test_a_gpu_gives_the_same(dataset, ranking):
     data = features(900, 300, width=64)
     on_gpu = {modality: Features(*(part.cuda() for part in side)) for modality, side in data.items()}
     trials = [Trial(np.arange(300), np.arange(start, 900, 2)) for start in (0, 1, 300)]
-    setting, ranker = Setting("one", Modality.INFRARED, trials), rankers(dataset.MSER)[ranking]
+    setting, ranker = Setting("one", Modality.INFRARED, trials), RANKERS[ranking].make(dataset.MSER)
     here, there = (evaluate_settings(d, [setting], sysu.excluded, ranker, 0.05)["one"] for d in (data, on_gpu))
     assert there == pytest.approx(here, abs=1e-4 + 1 / 300)  # one query may cross a near tie

@@ -16,7 +16,8 @@ from data.sets import regdb, sysu
 from engine.build import build_evaluator, build_training
 from engine.evaluator import extract_features
 from engine.retrieval import sparse
-from engine.retrieval.evaluation import evaluate_settings, rankers
+from engine.retrieval.evaluation import evaluate_settings
+from engine.retrieval.rankers import RANKERS
 from losses import build_criterion
 from models import build_model
 from models.fusion import folded
@@ -170,7 +171,7 @@ SETTINGS = [Setting(f"from {modality.name}", modality, trials) for modality, tri
 def test_rankings_are_the_cpu_s(gpu, dataset, ranking, memory_gb):
     here = features(150, 60, width=16)
     there = {modality: Features(*(part.to(GPU) for part in side)) for modality, side in here.items()}
-    ranker = rankers(dataset.MSER)[ranking]
+    ranker = RANKERS[ranking].make(dataset.MSER)
     expected = evaluate_settings(here, SETTINGS, dataset.excluded, ranker, 1.0)
     found = evaluate_settings(there, SETTINGS, dataset.excluded, ranker, memory_gb)
     for name, metrics in expected.items():
@@ -199,5 +200,5 @@ def test_a_trial_s_gallery_is_prepared_once(monkeypatch, gpu):
     made, of = [], sparse.Turned.of
     monkeypatch.setattr(sparse.Turned, "of", staticmethod(lambda matrix: made.append(matrix) or of(matrix)))
     there = {m: Features(*(part.to(GPU) for part in side)) for m, side in features(150, 60, width=16).items()}
-    evaluate_settings(there, SETTINGS[:1], sysu.excluded, rankers(sysu.MSER)["mser"], 8e-4)
+    evaluate_settings(there, SETTINGS[:1], sysu.excluded, RANKERS["mser"].make(sysu.MSER), 8e-4)
     assert len(made) == len(SETTINGS[0].trials)

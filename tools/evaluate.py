@@ -20,7 +20,7 @@ from data.build import DATASETS
 from data.sets import regdb, sysu
 from data.sets.common import differences
 from engine.evaluator import result_rows
-from engine.retrieval.evaluation import Ranker, rankers
+from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers
 from tools.features import NAMES, SIDES, FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
 from utils.device import named_device, with_float64
@@ -52,8 +52,8 @@ class Rules(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    dataset, rules, known = DATASETS[args.protocol], RULES[args.protocol], rankers(DATASETS[args.protocol].MSER)
-    require_rankings(args.rank, known)
+    dataset, rules = DATASETS[args.protocol], RULES[args.protocol]
+    require_rankings(args.rank)
     rules.check(args)
     require_place(args.out)
     device = named_device(args.device)
@@ -61,11 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = rules.settings(file, args)
     require_galleries(file, settings)
     chosen = rankings(args.rank, spectra=len(file.features[Modality.VISIBLE].embeddings))
+    made = rankers(chosen, dataset.MSER)
     device = with_float64(device)  # which the metrics need
     features = {modality: Features(*(tensor.to(device) for tensor in side)) for modality, side in file.features.items()}
     outcomes = {
-        name: outcome(features, settings, dataset.excluded, name, known[name], args.memory_gb, args.split)
-        for name in chosen
+        name: outcome(features, settings, dataset.excluded, name, rank, args.memory_gb, args.split)
+        for name, rank in made.items()
     }
     report(list(outcomes.values()), args.out)
 
@@ -90,7 +91,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--rank",
         type=lambda text: text.split(","),
         metavar="NAMES",
-        help="Rank by cosine, mser, k_reciprocal, separated by commas (default: cosine, and mser of four spectra).",
+        help=f"Rank by {', '.join(RANKERS)}, separated by commas (default: cosine, and mser of four spectra).",
     )
     parser.add_argument(
         "--out",
@@ -115,13 +116,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def require_rankings(names: Sequence[str] | None, known: Mapping[str, Ranker]) -> None:
+def require_rankings(names: Sequence[str] | None) -> None:
     """UserError for an unknown ranking and for one that is asked for twice."""
     for position, name in enumerate(names or []):
-        pick(known, name, "--rank")
+        pick(RANKERS, name, "--rank")
         if name in names[:position]:
             raise UserError(
-                f"--rank = {','.join(names)!r} repeats {name}; choose each of {', '.join(sorted(known))} once"
+                f"--rank = {','.join(names)!r} repeats {name}; choose each of {', '.join(sorted(RANKERS))} once"
             )
 
 
@@ -145,9 +146,11 @@ def require_galleries(file: FeatureFile, settings: Iterable[Setting]) -> None:
 
 def rankings(names: Sequence[str] | None, spectra: int) -> Sequence[str]:
     """Those asked for, or the default for so many spectra."""
-    chosen = names or (["cosine", "mser"] if spectra > 1 else ["cosine"])
-    if "mser" in chosen and spectra == 1:
-        warn("visible_embeddings has the original spectrum only, so mser is not the published MSER")
+    chosen = names or [name for name in DEFAULT if spectra > 1 or not RANKERS[name].spectra]
+    for name in chosen:
+        if RANKERS[name].spectra and spectra == 1:
+            label = RANKERS[name].label
+            warn(f"visible_embeddings has the original spectrum only, so {name} is not the published {label}")
     return chosen
 
 
@@ -156,13 +159,13 @@ def outcome(
     settings: Sequence[Setting],
     excluded: Exclusion,
     name: str,
-    ranker: Ranker,
+    rank: Rank,
     memory_gb: float,
     split: int | None,
 ) -> Outcome:
     """One ranking under every setting, timed. The features are on the device to compute on."""
     start = time.perf_counter()
-    rows = result_rows(features, settings, excluded, {name: ranker}, memory_gb, split, Stage("test", None))
+    rows = result_rows(features, settings, excluded, {name: rank}, memory_gb, split, Stage("test", None))
     seconds, peak = time.perf_counter() - start, peak_memory_gb(features[Modality.VISIBLE].embeddings.device)
     return Outcome(rows, round(seconds, 3), None if peak is None else round(peak, 3))
 

@@ -18,6 +18,11 @@ class Modality(IntEnum):
     VISIBLE = 0
     INFRARED = 1
 
+    @property
+    def other(self) -> Modality:
+        """The gallery's modality where the queries are of this one."""
+        return Modality(1 - self)
+
 
 class Record(NamedTuple):
     """One picture of a data set, not opened."""
@@ -122,6 +127,11 @@ class Split(NamedTuple):
     infrared: Sequence[Record]
     settings: Sequence[Setting]
     quick: Sequence[str]  # protocols evaluated during training; their mean rank-1 selects the model
+
+    @property
+    def records(self) -> dict[Modality, Sequence[Record]]:
+        """The images by their modality."""
+        return {Modality.VISIBLE: self.visible, Modality.INFRARED: self.infrared}
 
 
 class MserDefaults(NamedTuple):

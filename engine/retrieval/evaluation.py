@@ -3,68 +3,75 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.retrieval.distances import RESULT_SHARE, blocks, cosine_distances, may_keep, take, take_columns
-from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_ranking
+from engine.retrieval.distances import take
 from engine.retrieval.metrics import Scores, chance_rank1, query_scores, summary
-from engine.retrieval.mser import mser_ranking
+from engine.retrieval.rankers import Rank
 from engine.retrieval.reranking import Ranking
-from utils.types import Exclusion, Features, Modality, MserDefaults, Setting, Split, Trial
-
-# (query [Vq, Q, D], gallery [Vg, N, D], both normalised, memory in GB) -> a ranking of any part of that gallery.
-# Whatever trials with the same queries share is computed when the ranker is called.
-Ranker = Callable[[Tensor, Tensor, float], Ranking]
+from utils.types import Exclusion, Features, Modality, Setting, Split, Trial
 
 
-def rankers(mser: MserDefaults) -> dict[str, Ranker]:
-    """Every ranking by its name. mser: the data set's parameters."""
-    return {
-        "cosine": cosine_ranking,
-        "mser": partial(_with, mser_ranking, mser),
-        "k_reciprocal": partial(_with, k_reciprocal_ranking, KReciprocalDefaults()),
-    }
+class TrialBlock(NamedTuple):
+    """The distances of some queries of a trial to its G gallery images."""
+
+    part: slice  # which queries
+    distances: Tensor  # [q, G] float
+    skipped: Tensor  # [q, G] bool, gallery images that a query skips
+    query_pids: Tensor  # [q] int64
+    gallery_pids: Tensor  # [G] int64
+
+    def scores(self) -> Scores:
+        """How well each of these queries found its identity."""
+        return query_scores(self.distances, self.query_pids, self.gallery_pids, self.skipped)
 
 
-def cosine_ranking(query: Tensor, gallery: Tensor, memory_gb: float) -> Ranking:
-    """Cosine distances of the original spectra."""
-    query, gallery = query[0], gallery[0]
-    kept = cosine_distances(query, gallery) if may_keep(len(query) * len(gallery), memory_gb) else None
+class RankedTrial(NamedTuple):
+    """A trial while it is ranked; its blocks of queries, in order, can be run through once."""
 
-    def ranking(columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        chosen = take(gallery, columns, 0) if kept is None else None
-        for part in blocks(len(query), len(columns), memory_gb, RESULT_SHARE):
-            yield part, cosine_distances(query[part], chosen) if kept is None else take_columns(kept[part], columns)
+    setting: Setting
+    number: int  # of the trial in its setting
+    blocks: Iterator[TrialBlock]
 
-    return ranking
+
+def ranked_trials(
+    features: Mapping[Modality, Features],
+    settings: Sequence[Setting],
+    excluded: Exclusion,
+    rank: Rank,
+    memory_gb: float,
+) -> Iterator[RankedTrial]:
+    """Every trial of every setting, those with the same queries together: what they share is computed once.
+
+    features: of both modalities, on one device; not changed.
+    """
+    for group in _groups(settings).values():
+        setting, _, first = group[0]
+        used = np.unique(np.concatenate([trial.gallery for _, _, trial in group]))
+        query, gallery = (_units(side, rows) for side, rows in zip(_sides(features, setting), (first.query, used)))
+        ranking = rank(query.embeddings, gallery.embeddings, memory_gb)
+        for setting, number, trial in group:
+            columns = torch.as_tensor(np.searchsorted(used, trial.gallery), device=gallery.pids.device)
+            yield RankedTrial(setting, number, _blocks(ranking, query, gallery, columns, excluded))
 
 
 def evaluate_settings(
     features: Mapping[Modality, Features],
     settings: Sequence[Setting],
     excluded: Exclusion,
-    ranker: Ranker,
+    rank: Rank,
     memory_gb: float,
 ) -> dict[str, dict[str, float]]:
-    """Mean metrics over its trials, as fractions, of each setting by its protocol's name.
-
-    features: of both modalities, on one device; not changed. Trials with the same queries share their distances.
-    """
+    """Mean metrics over its trials, as fractions, of each setting by its protocol's name; arguments as above."""
     results: dict[tuple[str, int], dict[str, float]] = {}
-    for group in _groups(settings).values():
-        setting, _, first = group[0]
-        used = np.unique(np.concatenate([trial.gallery for _, _, trial in group]))
-        query, gallery = (_units(side, rows) for side, rows in zip(_sides(features, setting), (first.query, used)))
-        ranking = ranker(query.embeddings, gallery.embeddings, memory_gb)
-        for setting, number, trial in group:
-            columns = torch.as_tensor(np.searchsorted(used, trial.gallery), device=gallery.pids.device)
-            results[setting.protocol, number] = summary(_scores(ranking, query, gallery, columns, excluded))
+    for setting, number, blocks in ranked_trials(features, settings, excluded, rank, memory_gb):
+        results[setting.protocol, number] = summary(block.scores() for block in blocks)
     return {
         setting.protocol: _mean([results[setting.protocol, number] for number in range(len(setting.trials))])
         for setting in settings
@@ -72,22 +79,22 @@ def evaluate_settings(
 
 
 def narrowed(split: Split, protocols: Sequence[str]) -> tuple[Split, dict[Modality, np.ndarray]]:
-    """A split of these protocols and of the pictures that they use; and the rows of those pictures in the given split."""
+    """A split of these protocols and of the images that they use; and the rows of those images in the given split."""
     settings = [setting for setting in split.settings if setting.protocol in protocols]
     asked = defaultdict(list)
     for setting in settings:
         for trial in setting.trials:
             asked[setting.query_modality].append(trial.query)
-            asked[_other(setting.query_modality)].append(trial.gallery)
+            asked[setting.query_modality.other].append(trial.gallery)
     rows = {modality: np.unique(np.concatenate(asked[modality])) for modality in Modality}
 
     def renumbered(setting: Setting) -> Setting:
-        query, gallery = rows[setting.query_modality], rows[_other(setting.query_modality)]
+        query, gallery = rows[setting.query_modality], rows[setting.query_modality.other]
         found = [Trial(np.searchsorted(query, t.query), np.searchsorted(gallery, t.gallery)) for t in setting.trials]
         return setting._replace(trials=found)
 
-    records = ([given[row] for row in rows[m]] for m, given in zip(Modality, (split.visible, split.infrared)))
-    return Split(*records, [renumbered(setting) for setting in settings], tuple(protocols)), rows
+    kept = ([split.records[modality][row] for row in rows[modality]] for modality in Modality)
+    return Split(*kept, [renumbered(setting) for setting in settings], tuple(protocols)), rows
 
 
 def chance(features: Mapping[Modality, Features], setting: Setting, excluded: Exclusion) -> float:
@@ -99,10 +106,6 @@ def chance(features: Mapping[Modality, Features], setting: Setting, excluded: Ex
     return sum(values) / len(values)
 
 
-def _with(ranking: Callable, parameters: tuple, query: Tensor, gallery: Tensor, memory_gb: float) -> Ranking:
-    return ranking(query, gallery, parameters, memory_gb)
-
-
 def _groups(settings: Sequence[Setting]) -> dict[tuple[int, bytes], list[tuple[Setting, int, Trial]]]:
     """Trials that have the same queries."""
     groups = defaultdict(list)
@@ -112,21 +115,17 @@ def _groups(settings: Sequence[Setting]) -> dict[tuple[int, bytes], list[tuple[S
     return groups
 
 
-def _scores(
+def _blocks(
     ranking: Ranking, query: Features, gallery: Features, columns: Tensor, excluded: Exclusion
-) -> Iterator[Scores]:
+) -> Iterator[TrialBlock]:
     pids, cameras = gallery.pids[columns], gallery.cameras[columns]
     for part, distances in ranking(columns):
         skipped = excluded(query.pids[part], query.cameras[part], pids, cameras)
-        yield query_scores(distances, query.pids[part], pids, skipped)
+        yield TrialBlock(part, distances, skipped, query.pids[part], pids)
 
 
 def _sides(features: Mapping[Modality, Features], setting: Setting) -> tuple[Features, Features]:
-    return features[setting.query_modality], features[_other(setting.query_modality)]
-
-
-def _other(modality: Modality) -> Modality:
-    return Modality.INFRARED if modality == Modality.VISIBLE else Modality.VISIBLE
+    return features[setting.query_modality], features[setting.query_modality.other]
 
 
 def _take(features: Features, rows: np.ndarray) -> Features:

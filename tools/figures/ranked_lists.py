@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.figures.ranking import Match
+from engine.retrieval.ranked import Match
 from tools.figures.style import (  # fmt: skip
     BLACK,
     CLOSE,

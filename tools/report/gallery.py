@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from engine.retrieval.ranked import KeptTrial, first_match, nearest, pairs_of
 from tools.figures.cmc import cmc_curve, cmc_figure
-from tools.figures.distance_densities import distances_figure
+from tools.figures.distance_densities import Pairs, distances_figure
 from tools.figures.embedding_map import SMALLEST, embedding_figure, flatten, pick_pictures
 from tools.figures.masks import MOST_MASKS, masks_figure
 from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_queries, ranked_lists_figure
-from tools.figures.ranking import RankedTrial, first_match, nearest, pairs_of
 from tools.figures.style import MODALITY_NAMES, RANKING_NAMES, to_png
 from tools.figures.training_curves import curves_figure, progress_curves
 from tools.figures.vimc_examples import operations, pixels, vimc_figure
@@ -58,7 +58,7 @@ def cmc(material: Material) -> list[Drawn]:
 
 def distances(material: Material) -> list[Drawn]:
     """Raises UserError where one kind of pair is missing."""
-    found = {ranking: pairs_of(material.ranked(material.shown, ranking).shown) for ranking in material.rankings}
+    found = {r: Pairs(*pairs_of(material.ranked(material.shown, r).shown)) for r in material.rankings}
     for pairs in found.values():
         if not len(pairs.same) or not len(pairs.different):
             raise UserError(
@@ -97,11 +97,10 @@ def ranked_lists(material: Material) -> list[Drawn]:
     return drawn
 
 
-def ranked_list(material: Material, trial: RankedTrial, kind: str, row: int, precision: float) -> RankedList:
+def ranked_list(material: Material, trial: KeptTrial, kind: str, row: int, precision: float) -> RankedList:
     """One query's first places; where none of them is right, the first right one has the last of them."""
     side = material.shown.query_modality
-    other = Modality.INFRARED if side == Modality.VISIBLE else Modality.VISIBLE
-    gallery = material.records(other)
+    gallery = material.records(side.other)
     match = first_match(trial, row)
     places = list(enumerate(nearest(trial, row, PLACES), start=1))
     if match.rank > len(places):

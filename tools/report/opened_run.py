@@ -19,9 +19,10 @@ from data.images.decode import load_image
 from engine.build import build_evaluator, rankings
 from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split
 from engine.evaluator import Evaluator
+from engine.retrieval.ranked import RankedSetting, rank_setting
+from engine.retrieval.rankers import need_spectra
 from models import build_model
 from tools.figures.masks import collect_masks
-from tools.figures.ranking import RankedSetting, rank_setting
 from tools.report.scalars import read_scalars
 from utils.errors import UserError
 from utils.images import normalise
@@ -88,7 +89,7 @@ class Material:
     def features(self) -> Mapping[Modality, Features]:
         """Of every test picture; with spectra where a ranking compares them."""
         model = self.model  # a checkpoint that is missing should be said before the pictures are decoded
-        return self.evaluator.extract(model, with_spectra="mser" in self.rankings)
+        return self.evaluator.extract(model, with_spectra=need_spectra(self.rankings))
 
     @property
     def settings(self) -> Sequence[Setting]:
@@ -113,7 +114,7 @@ class Material:
 
     def records(self, modality: Modality) -> Sequence[Record]:
         """The test pictures of a modality, as rows of its features."""
-        return self.benchmark.test.visible if modality == Modality.VISIBLE else self.benchmark.test.infrared
+        return self.benchmark.test.records[modality]
 
     def picture(self, record: Record) -> Tensor:
         """As the model gets it, [3, H, W] uint8."""
