@@ -53,9 +53,9 @@ RUN = (
 )  # fmt: skip
 
 DATA = (
-    Key("dataset", str, "sysu", "sysu | regdb", RELEASED, affects=BOTH),
-    Key("data_root", str, None, "folder that holds the data set; empty: datasets/SYSU-MM01 or datasets/RegDB", HERE, affects=NOTHING, is_path=True),
-    Key("trial", int, 1, "RegDB split, 1..10; SYSU-MM01 has one split and ignores it", RELEASED, least=1, most=10, affects=BOTH),
+    Key("dataset", str, "sysu", "name of the data set; docs/data.md lists them", RELEASED, affects=BOTH),
+    Key("data_root", str, None, "folder that holds the data set; empty: the one under datasets/ that docs/data.md names", HERE, affects=NOTHING, is_path=True),
+    Key("trial", int, 1, "split of a data set that has several, as RegDB has 1..10; one that has a single split ignores it", RELEASED, least=1, most=MANY, affects=BOTH),
     Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
     Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
     Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER, least=32, most=2048, length=2, affects=BOTH),
@@ -119,10 +119,10 @@ EVALUATION = (
     Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE, above=0, affects=NOTHING),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
     Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER, affects=TEST),
-    Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: 40 for SYSU-MM01, 50 for RegDB", RELEASED, least=1, most=MANY, affects=TEST),
-    Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: 20 for SYSU-MM01, 10 for RegDB", RELEASED, least=1, most=MANY, affects=TEST),
-    Key("mser_lambda", float, None, "weight of the original distance, 0..1; empty: 0.3 for SYSU-MM01, 0.2 for RegDB", RELEASED, least=0, most=1, affects=TEST),
-    Key("mser_queries_only", bool, None, "only queries may be neighbours; empty: true for SYSU-MM01, false for RegDB", RELEASED, affects=TEST),
+    Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: the data set's published value", RELEASED, least=1, most=MANY, affects=TEST),
+    Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: the data set's published value", RELEASED, least=1, most=MANY, affects=TEST),
+    Key("mser_lambda", float, None, "weight of the original distance, 0..1; empty: the data set's published value", RELEASED, least=0, most=1, affects=TEST),
+    Key("mser_queries_only", bool, None, "only queries may be neighbours; empty: the data set's published value", RELEASED, affects=TEST),
 )  # fmt: skip
 
 GROUPS = {

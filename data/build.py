@@ -19,25 +19,25 @@ from data.images.loader import Prefetcher, own_run
 from data.images.store import HeldPixels, open_pixels
 from data.images.workers import PatientLoader, asked_workers, workers_with_room
 from data.samplers import BY_PICTURES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
-from data.sets import regdb, sysu
+from data.sets import DATASETS
 from data.sets.common import fingerprint
+from data.sets.value import require_split
 from utils.errors import UserError, pick
 from utils.files import expanded
 from utils.logging import logger
 from utils.processes import me
 from utils.types import Benchmark, Modality, Record, Split
 
-DATASETS = {"sysu": sysu, "regdb": regdb}
-
 
 def data_root(cfg: CfgNode) -> str:
     """The folder of the configured data set."""
-    return str(expanded(cfg.data_root or pick(DATASETS, cfg.dataset, "dataset").DEFAULT_ROOT))
+    return str(expanded(cfg.data_root or pick(DATASETS, cfg.dataset, "dataset").root))
 
 
 def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
     """Read the configured data set; what differs from the published one or from the configuration is logged."""
     dataset = pick(DATASETS, cfg.dataset, "dataset")
+    require_split(dataset, cfg.trial, f"trial = {cfg.trial}")
     benchmark = dataset.load(data_root(cfg), trial=cfg.trial, hold_out=cfg.select == "val", seed=seed)
     cameras = len({record.camera for record in (*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared)})
     logger.info(

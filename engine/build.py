@@ -36,19 +36,26 @@ PROGRESS_KEYS = ("num_epoch", "eval_initial", "start_eval", "eval_interval", "se
 def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: torch.device) -> Evaluator:
     """An evaluator of one split, with the rankers of training and of the final test."""
     loaders = {modality: build_test_loader(cfg, benchmark, split, modality, device) for modality in Modality}
-    given = (cfg.mser_k1, cfg.mser_k2, cfg.mser_lambda, cfg.mser_queries_only)
-    mser = MserDefaults(*(own if value is None else value for value, own in zip(given, benchmark.mser)))
+    mser = build_mser(cfg, benchmark)
     dtype = precision(cfg.fp16 and cfg.eval_amp, cfg.amp_dtype, device)
     return Evaluator(
         split,
         loaders,
-        rankers({*DEFAULT, *rankings(cfg)}, mser),
+        rankers({*rankings(cfg), *((PLAIN,) if mser is None else DEFAULT)}, mser),
         benchmark.excluded,
         benchmark.trial,
         device,
         cfg.eval_memory_gb,
         dtype,
     )
+
+
+def build_mser(cfg: CfgNode, benchmark: Benchmark) -> MserDefaults | None:
+    """MSER's parameters: the configured ones, else the data set's own; None where one is not known."""
+    given = (cfg.mser_k1, cfg.mser_k2, cfg.mser_lambda, cfg.mser_queries_only)
+    own = benchmark.mser or (None,) * len(given)
+    values = [published if value is None else value for value, published in zip(given, own)]
+    return None if None in values else MserDefaults(*values)
 
 
 def rankings(cfg: CfgNode) -> Sequence[str]:

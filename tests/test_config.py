@@ -291,7 +291,7 @@ def test_all_violations_in_one_message(yml):
     (["k_size", "0"], "k_size"), (["batch_size", "0"], "batch_size"), (["padding", "-1"], "padding"), (["mda_m", "0"], "mda_m"),
     (["num_epoch", "-1"], "num_epoch"), (["log_period", "0"], "log_period"), (["num_workers", "-1"], "num_workers"),
     (["lr", "0"], "lr"), (["lr", "nan"], "lr"), (["lr", "inf"], "lr"), (["wd", "-1"], "wd"), (["wd", "nan"], "wd"),
-    (["wd", "inf"], "wd"), (["mser_lambda", "1.1"], "mser_lambda"), (["mser_k1", "0"], "mser_k1"), (["trial", "11"], "trial"),
+    (["wd", "inf"], "wd"), (["mser_lambda", "1.1"], "mser_lambda"), (["mser_k1", "0"], "mser_k1"), (["trial", "-1"], "trial"),
     (["trial", "0"], "trial"), (["image_size", "384"], "image_size"), (["mda_layers", "(0, 2, 3)"], "mda_layers"),
     (["mda_layers", "(0, 2, -3, 0)"], "mda_layers"), (["lr_step", "(120, 80)"], "lr_step"), (["lr_step", "(0, 80)"], "lr_step"),
     (["soft_rank", "hard"], "soft_rank"), (["amp_dtype", "fp8"], "amp_dtype"), (["cmr_strength", "0"], "cmr_strength"),

@@ -13,7 +13,7 @@ import torch
 
 from configs import load_config
 from data.build import build_benchmark
-from data.sets import regdb, sysu
+from data.sets import DATASETS, regdb, sysu
 from engine.build import build_evaluator
 from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.evaluator import result_rows
@@ -127,7 +127,8 @@ def changed(arrays: dict[str, np.ndarray], name: str, where=..., value=None) -> 
 
 def test_the_trained_models_features_give_the_runs_own_rows(rows, trained, extracted, monkeypatch):
     cfg = load_config(trained / CONFIG)  # whose neighbourhoods are small, as its data set is
-    monkeypatch.setattr(sysu, "MSER", sysu.MSER._replace(k1=cfg.mser_k1, k2=cfg.mser_k2))
+    small = sysu.MSER._replace(k1=cfg.mser_k1, k2=cfg.mser_k2)
+    monkeypatch.setitem(DATASETS, "sysu", sysu.DATASET._replace(mser=small))
     expected = [row for row in read_rows(trained / RESULTS) if row.stage == "test"]
     assert len(expected) == 8 and len({row[6:] for row in expected}) > 4
     assert rows(extracted, "sysu") == [row._replace(epoch=None, selected_on=None) for row in expected]
@@ -252,8 +253,8 @@ def test_without_out_nothing_is_written(regdb_arrays, tmp_path, capsys):
         ("regdb", ["--rank", ""], "--rank = '' is unknown; choose one of"),
         ("regdb", ["--rank", "mser,cosine,mser"], "--rank = 'mser,cosine,mser' repeats mser; choose each of cosine, k_rec"),
         ("regdb", ["--perm", "rand_perm_cam.mat"], "--perm is not used with --protocol regdb"),
-        ("regdb", ["--split", "11"], "--split = 11: must lie in 1..10"),
-        ("regdb", ["--split", "0"], "--split = 0: must lie in 1..10"),
+        ("regdb", ["--split", "11"], "--split = 11: RegDB has the splits 1 to 10"),
+        ("regdb", ["--split", "0"], "--split = 0: RegDB has the splits 1 to 10"),
         ("sysu", ["--split", "1"], "--split is not used with --protocol sysu"),
         ("sysu", ["--perm", "nowhere/rand_perm_cam.mat"], "nowhere/rand_perm_cam.mat is missing"),
         ("sysu", ["--out", "nowhere/rows.jsonl"], "--out nowhere/rows.jsonl: there is no folder nowhere"),
@@ -407,7 +408,7 @@ def test_what_float32_cannot_hold(refusal, regdb_arrays):
         ("visible_pids", 4, 0, "training labels"),
         ("visible_names", 5, "0001.jpg", "visible_names, row 5: '0001.jpg'; expected cam{c}/{identity:04d}/{number:04d}"),
         ("visible_names", 5, "cam1/6/1", "visible_names, row 5: 'cam1/6/1'; expected"),
-        ("visible_names", 1, "other/cam1/0009/0001.png", "row 1: 'other/cam1/0009/0001.png' is the picture of row 0 again"),
+        ("visible_names", 1, "other/cam1/0009/0001.png", "row 1: 'other/cam1/0009/0001.png' is the image of row 0 again"),
     ],
 )  # fmt: skip
 def test_labels_that_are_not_those_of_sysu(refusal, sysu_arrays, name, row, value, said):

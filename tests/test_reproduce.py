@@ -20,6 +20,7 @@ import yaml
 
 import main
 from configs import load_config
+from data.sets import DATASETS
 from tests.conftest import TINY
 from tools import reproduce
 from tools.experiments.commands import command, shell_lines, unfinished
@@ -27,7 +28,6 @@ from tools.experiments.folders import final_rows, home_of, last_line, progress, 
 from tools.experiments.launch import Launcher, duration, time_left
 from tools.experiments.older import describe_older, older_runs, taking_older
 from tools.experiments.plan import Job, Plan, PlannedRun
-from tools.experiments.reading import PROTOCOLS
 
 HOME = Path(main.__file__).parent
 # A run in a few milliseconds: its folder with a checkpoint, then the rows of its final test.
@@ -39,7 +39,7 @@ RECORD = {
 }
 FAKE = (
     f"""
-RECORD, PROTOCOLS = {RECORD!r}, {PROTOCOLS["sysu"]!r}
+RECORD, PROTOCOLS = {RECORD!r}, {DATASETS["sysu"].protocols!r}
 """
     + """
 import json, sys, time

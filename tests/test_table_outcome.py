@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from data.sets import DATASETS
 from tools.experiments.collect import collect
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.experiments.plan import Plan, PlannedRun
-from tools.experiments.reading import PROTOCOLS
 from tools.experiments.table import Column, Table, TableRow
 from tools.report import latex, markdown
 from tools.report.csv_table import spreadsheet
@@ -56,7 +56,7 @@ def run_folder(results: Path, identity: str, values: dict[str, float] | None) ->
     rows = [ResultRow("train", 1, PROTOCOL, None, None, "cosine", 99, 99, 99, 99, 99, 99)]
     for ranking, r1 in (values or {}).items():
         tested = ResultRow("test", 2, PROTOCOL, None, "last", ranking, r1, 0, 0, 0, r1 - 1, 0)
-        others = [name for name in PROTOCOLS["sysu"] if name != PROTOCOL]
+        others = [name for name in DATASETS["sysu"].protocols if name != PROTOCOL]
         rows += [tested, *(tested._replace(protocol=name, r1=99.0, mAP=99.0) for name in others)]
     write_rows(folder / "results.jsonl", rows)
     return folder

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from configs import load_config
+from data.sets import DATASETS
 from tools.experiments.plan import Surroundings, make_plan, settings
-from tools.experiments.reading import PROTOCOLS, read_table
+from tools.experiments.reading import read_table
 from tools.experiments.run_id import TALK, code_hash, identity, identity_of_test, of_any_code, used_modules
 from tools.experiments.table import Column
 from utils.errors import UserError
@@ -194,8 +195,8 @@ def test_a_base_is_a_name_in_the_same_folder(table_file, base):
     ({"keys": {"batchsize": 3}}, "keys: unknown key 'batchsize'; did you mean batch_size?"),
     ({"keys": {"dataset": "market"}}, "dataset = 'market' is unknown; choose one of: regdb, sysu"),
     ({"keys": {"mser": False}}, "keys: mser cannot be set here: every table shows both rankings"),
-    ({"protocols": ["sysu/all"]}, f"protocols: 'sysu/all' is unknown; choose from {', '.join(PROTOCOLS['sysu'])}"),
-    ({"protocols": ["regdb/v2i"]}, f"protocols: 'regdb/v2i' is unknown; choose from {', '.join(PROTOCOLS['sysu'])}"),
+    ({"protocols": ["sysu/all"]}, f"protocols: 'sysu/all' is unknown; choose from {', '.join(DATASETS['sysu'].protocols)}"),
+    ({"protocols": ["regdb/v2i"]}, f"protocols: 'regdb/v2i' is unknown; choose from {', '.join(DATASETS['sysu'].protocols)}"),
     ({"metrics": ["map"]}, "metrics: 'map' is unknown; choose from r1, r5, r10, r20, mAP, mINP"),
     ({"splits": [1]}, "splits: sysu has one split; leave the field out"),
     ({"splits": [11], "keys": {"dataset": "regdb"}, "protocols": ["regdb/v2i"]}, "splits: 11 is unknown; regdb has 1 to 10"),

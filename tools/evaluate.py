@@ -8,30 +8,25 @@ docs/features_format.md lists the arrays of FEATURES.npz.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data.build import DATASETS
-from data.sets import regdb, sysu
-from data.sets.common import differences
+from data.sets import DATASETS
+from data.sets.value import DataSet, Listing, require_split
 from engine.evaluator import result_rows
 from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers
-from tools.features import NAMES, SIDES, FeatureFile, read_features
+from tools.features import FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
 from utils.device import named_device, with_float64
 from utils.errors import UserError, pick
 from utils.files import expanded
 from utils.resources import peak_memory_gb
 from utils.results import format_table, write_rows
-from utils.types import Exclusion, Features, Modality, Record, ResultRow, Setting, Stage
-
-SPLITS = 10
-PICTURE = re.compile(r"(?:.*[/\\])?cam([0-9]+)[/\\]([0-9]{4})[/\\]([0-9]{4})(?:\.\w+)?", re.DOTALL)
+from utils.types import Exclusion, Features, Modality, ResultRow, Setting, Stage
 
 
 class Outcome(NamedTuple):
@@ -42,26 +37,20 @@ class Outcome(NamedTuple):
     peak_memory_gb: float | None  # so far; None: not known
 
 
-class Rules(NamedTuple):
-    """What a data set asks of the arguments and of the file."""
-
-    check: Callable[[argparse.Namespace], None]  # UserError for an argument that is lacking or not used
-    settings: Callable[[FeatureFile, argparse.Namespace], list[Setting]]
-    named: bool  # whether pictures need their names
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    dataset, rules = DATASETS[args.protocol], RULES[args.protocol]
-    require_rankings(args.rank)
-    rules.check(args)
+    dataset = DATASETS[args.protocol]
+    require_rankings(args.rank, dataset)
+    require_meaning(args, dataset)
     require_place(args.out)
     device = named_device(args.device)
-    file = read_features(args.features, rules.named)
-    settings = rules.settings(file, args)
+    file = read_features(args.features, dataset.foreign.named)
+    settings, warnings = dataset.foreign.settings(listing(file), args.perm)
+    for line in warnings:
+        warn(line)
     require_galleries(file, settings)
-    chosen = rankings(args.rank, spectra=len(file.features[Modality.VISIBLE].embeddings))
-    made = rankers(chosen, dataset.MSER)
+    chosen = rankings(args.rank, dataset, spectra=len(file.features[Modality.VISIBLE].embeddings))
+    made = rankers(chosen, dataset.mser)
     device = with_float64(device)  # which the metrics need
     features = {modality: Features(*(tensor.to(device) for tensor in side)) for modality, side in file.features.items()}
     outcomes = {
@@ -72,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    drawn = [
+        f"{name}: {known.foreign.trials.partition(',')[0]}" for name, known in DATASETS.items() if known.foreign.trials
+    ]
+    split = [f"{name}: {known.splits[0]} to {known.splits[-1]}" for name, known in DATASETS.items() if known.splits]
     parser = Parser(
         prog="python -m tools.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,7 +78,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--perm",
         type=expanded,
         metavar="FILE",
-        help="Take the trials from this file (sysu: required, exp/rand_perm_cam.mat of the data set).",
+        help="Take the trials from this file (required with " + "; ".join(drawn) + ").",
     )
     parser.add_argument(
         "--rank",
@@ -111,15 +104,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--split",
         type=natural,
         metavar="N",
-        help=f"Name this split, 1 to {SPLITS}, in the rows (regdb; default: none).",
+        help="Name this split in the rows (" + "; ".join(split) + "; default: none).",
     )
     return parser.parse_args(argv)
 
 
-def require_rankings(names: Sequence[str] | None) -> None:
-    """UserError for an unknown ranking and for one that is asked for twice."""
+def require_rankings(names: Sequence[str] | None, dataset: DataSet) -> None:
+    """UserError for an unknown ranking, for one that is asked for twice, and for one that has no parameters."""
     for position, name in enumerate(names or []):
-        pick(RANKERS, name, "--rank")
+        pick(RANKERS, name, "--rank").make(dataset.mser)
         if name in names[:position]:
             raise UserError(
                 f"--rank = {','.join(names)!r} repeats {name}; choose each of {', '.join(sorted(RANKERS))} once"
@@ -138,15 +131,35 @@ def require_place(out: Path | None) -> None:
         raise UserError(f"--out {out}: is a pipe or a device; give a file")
 
 
+def require_meaning(args: argparse.Namespace, dataset: DataSet) -> None:
+    """UserError for an argument that the data set needs and that is lacking, or that it has no use for."""
+    said, trials = f"--protocol {dataset.name}", dataset.foreign.trials
+    if args.split is not None:
+        if not dataset.splits:
+            raise UserError(f"--split is not used with {said}, which has one split")
+        require_split(dataset, args.split, f"--split = {args.split}")
+    if args.perm is not None and not trials:
+        raise UserError(f"--perm is not used with {said}, whose trials come from no file")
+    if args.perm is None and trials:
+        raise UserError(f"{said} needs --perm FILE: {trials}")
+
+
+def listing(file: FeatureFile) -> Listing:
+    """What the file says about its images."""
+    labels = {modality: (side.pids.tolist(), side.cameras.tolist()) for modality, side in file.features.items()}
+    pids, cameras = ({modality: own[i] for modality, own in labels.items()} for i in range(2))
+    return Listing(str(file.path), pids, cameras, file.names)
+
+
 def require_galleries(file: FeatureFile, settings: Iterable[Setting]) -> None:
     for setting in settings:
         if not all(len(trial.gallery) for trial in setting.trials):
             raise UserError(f"{file.path}: visible_embeddings has no picture for the gallery of {setting.protocol}")
 
 
-def rankings(names: Sequence[str] | None, spectra: int) -> Sequence[str]:
+def rankings(names: Sequence[str] | None, dataset: DataSet, spectra: int) -> Sequence[str]:
     """Those asked for, or the default for so many spectra."""
-    chosen = names or [name for name in DEFAULT if spectra > 1 or not RANKERS[name].spectra]
+    chosen = names or [name for name in DEFAULT if not RANKERS[name].spectra or spectra > 1 and dataset.mser]
     for name in chosen:
         if RANKERS[name].spectra and spectra == 1:
             label = RANKERS[name].label
@@ -187,84 +200,6 @@ def report(outcomes: Sequence[Outcome], out: Path | None) -> None:
 def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
-
-def check_sysu(args: argparse.Namespace) -> None:
-    if args.split is not None:
-        raise UserError("--split is not used with --protocol sysu, which has one split")
-    if args.perm is None:
-        raise UserError(
-            "--protocol sysu needs --perm FILE: exp/rand_perm_cam.mat of the data set, which its authors publish in "
-            "their repository wuancong/SYSU-MM01 under evaluation/data_split/"
-        )
-
-
-def check_regdb(args: argparse.Namespace) -> None:
-    if args.perm is not None:
-        raise UserError("--perm is not used with --protocol regdb, whose galleries are not drawn")
-    if args.split is not None and not 1 <= args.split <= SPLITS:
-        raise UserError(f"--split = {args.split}: must lie in 1..{SPLITS}")
-
-
-def sysu_settings(file: FeatureFile, args: argparse.Namespace) -> list[Setting]:
-    """The official trials; what differs from the published test set is a warning."""
-    permutations = sysu.read_permutations(args.perm)
-    for modality, cameras in ((Modality.VISIBLE, sysu.VISIBLE_CAMERAS), (Modality.INFRARED, sysu.INFRARED_CAMERAS)):
-        require_cameras(file, modality, cameras)
-    queries = len(file.features[Modality.INFRARED].pids)
-    settings = sysu.protocol_settings("sysu", sysu_records(file), queries, permutations)
-    found = sysu.evaluation_counts(queries, settings)
-    for line in differences("SYSU-MM01", {what: sysu.PUBLISHED[what] for what in found}, found):
-        warn(line)
-    return settings
-
-
-def require_cameras(file: FeatureFile, modality: Modality, cameras: Sequence[int]) -> None:
-    for row, camera in enumerate(file.features[modality].cameras.tolist()):
-        if camera not in cameras:
-            expected = ", ".join(map(str, cameras))
-            raise UserError(f"{file.path}: {SIDES[modality]}_cameras, row {row}: {camera}; expected one of {expected}")
-
-
-def sysu_records(file: FeatureFile) -> list[Record]:
-    """The visible pictures by their names; UserError for a name that is none, is wrong, or comes twice."""
-    _, pids, cameras = file.features[Modality.VISIBLE]
-    rows: dict[str, int] = {}
-    records = []
-    for row, (name, pid, camera) in enumerate(zip(file.names, pids.tolist(), cameras.tolist())):
-        record = sysu_record(file, row, name)
-        if (record.pid, record.camera) != (pid, camera):
-            raise UserError(
-                f"{file.path}: {NAMES}, row {row}: {name!r}, but visible_cameras says {camera} and visible_pids {pid}; "
-                "pids must be the data set's own identity numbers, not training labels"
-            )
-        if record.path in rows:
-            raise UserError(
-                f"{file.path}: {NAMES}, row {row}: {name!r} is the picture of row {rows[record.path]} again"
-            )
-        rows[record.path] = row
-        records.append(record)
-    return records
-
-
-def sysu_record(file: FeatureFile, row: int, name: str) -> Record:
-    found = PICTURE.fullmatch(name)
-    if not found:
-        raise UserError(
-            f"{file.path}: {NAMES}, row {row}: {name!r}; expected cam{{c}}/{{identity:04d}}/{{number:04d}}, "
-            "such as cam1/0006/0001"
-        )
-    camera, identity, number = map(int, found.groups())
-    return Record(f"cam{camera}/{identity:04d}/{number:04d}", identity, camera, Modality.VISIBLE)
-
-
-def regdb_settings(file: FeatureFile, args: argparse.Namespace) -> list[Setting]:
-    return regdb.protocol_settings("regdb", *(len(file.features[modality].pids) for modality in SIDES))
-
-
-RULES = {
-    "sysu": Rules(check_sysu, sysu_settings, named=True),
-    "regdb": Rules(check_regdb, regdb_settings, named=False),
-}
 
 if __name__ == "__main__":
     sys.exit(exit_code(partial(main, None)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from utils.files import require_regular
 from utils.types import Features, Modality
 
 SIDES = {Modality.VISIBLE: "visible", Modality.INFRARED: "infrared"}
-NAMES = "visible_names"
 SPECTRA = (1, 4)
 # Shorter or longer rows cannot be normalised in float32.
 SHORTEST, LONGEST = 1e-12, 1e19
@@ -29,14 +28,16 @@ class Form(NamedTuple):
 
 
 PIDS, CAMERAS = (Form("iu", 1, f"whole {what} [N]") for what in ("identity numbers", "camera numbers"))
+NAMES = Form("U", 1, "texts [N] (dtype str)")
 ARRAYS = {
     "visible_embeddings": Form("f", 3, "floats [V, N, D], V being 1 (original) or 4 (original, R, G, B)"),
     "visible_pids": PIDS,
     "visible_cameras": CAMERAS,
-    NAMES: Form("U", 1, "texts [N] (dtype str)"),
+    "visible_names": NAMES,
     "infrared_embeddings": Form("f", 2, "floats [N, D]"),
     "infrared_pids": PIDS,
     "infrared_cameras": CAMERAS,
+    "infrared_names": NAMES,
 }
 
 
@@ -45,15 +46,16 @@ class FeatureFile(NamedTuple):
 
     path: Path
     features: Mapping[Modality, Features]
-    names: list[str]  # of the visible pictures; empty where they were not asked for
+    names: Mapping[Modality, list[str]]  # of the images of the modalities that were asked for
 
 
-def read_features(path: Path, named: bool) -> FeatureFile:
-    """Embeddings of both modalities as float32 on the CPU, and the visible pictures' names where `named`.
+def read_features(path: Path, named: Collection[Modality]) -> FeatureFile:
+    """Embeddings of both modalities as float32 on the CPU, and the images' names of those that are `named`.
 
     Never runs code from the file. Raises UserError naming the file and the array that is missing or wrong.
     """
-    arrays = read_arrays(path, [name for name in ARRAYS if named or name != NAMES])
+    texts = {modality: f"{SIDES[modality]}_names" for modality in named}
+    arrays = read_arrays(path, [name for name, form in ARRAYS.items() if form is not NAMES or name in texts.values()])
     for name, array in arrays.items():
         require_form(path, name, array)
     require_sizes(path, arrays)
@@ -62,7 +64,7 @@ def read_features(path: Path, named: bool) -> FeatureFile:
         raise UserError(
             f"{path}: infrared_pids and visible_pids have no identity in common; expected the data set's own numbers"
         )
-    return FeatureFile(path, features, arrays[NAMES].tolist() if named else [])
+    return FeatureFile(path, features, {modality: arrays[name].tolist() for modality, name in texts.items()})
 
 
 def read_arrays(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:

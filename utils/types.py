@@ -158,7 +158,7 @@ class Benchmark(NamedTuple):
     test: Split
     validation: Split | None
     excluded: Exclusion
-    mser: MserDefaults
+    mser: MserDefaults | None  # None: nobody published parameters for it
     warnings: Sequence[str]  # differences from the published data set, one line each
 
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from data.sets.common import differences, require_disjoint, require_folder, require_records
+from data.sets.value import DataSet, Foreign, Listing
 from utils.errors import UserError
 from utils.files import read_text
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
 
-DEFAULT_ROOT = "datasets/RegDB"
 MSER = MserDefaults(k1=50, k2=10, lam=0.2, queries_only=False)
 CAMERAS = {Modality.VISIBLE: 1, Modality.INFRARED: 2}
+SPLITS = range(1, 11)
 FILES = {Modality.VISIBLE: "visible", Modality.INFRARED: "thermal"}
 PUBLISHED = {
     f"{part} {what}": number
@@ -178,3 +179,21 @@ def contradictions(entries: Sequence[Entry]) -> list[str]:
                 f"not {rank[first.identity]}; the folder counts"
             )
     return lines
+
+
+def foreign_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
+    """Both directions, of images that a file of embeddings lists."""
+    return protocol_settings("regdb", *(len(listing.pids[modality]) for modality in Modality)), []
+
+
+DATASET = DataSet(
+    name="regdb",
+    label="RegDB",
+    root="datasets/RegDB",
+    load=load,
+    protocols=("regdb/i2v", "regdb/v2i"),
+    excluded=excluded,
+    foreign=Foreign(foreign_settings),
+    splits=SPLITS,
+    mser=MSER,
+)

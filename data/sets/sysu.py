@@ -7,31 +7,30 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from scipy.io import loadmat
 from torch import Tensor
 
 from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
-from utils.errors import UserError, reason
-from utils.files import read_text, require_regular
+from data.sets.sysu_lists import NUM_TRIALS, RESTORE, Permutations, read_ids, read_permutations
+from data.sets.value import DataSet, Foreign, Listing, named_records, require_cameras
+from utils.errors import UserError
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
 
-DEFAULT_ROOT = "datasets/SYSU-MM01"
 MSER = MserDefaults(k1=40, k2=20, lam=0.3, queries_only=True)
 VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
 MODES = {"all": VISIBLE_CAMERAS, "indoor": (1, 2)}
 SHOTS = (1, 10)
 CAMERAS = range(1, 7)
-NUM_TRIALS = 10
-MAX_ID = 9999  # folders have four digits
-MAT_LIMIT = 64 * 2**20  # bytes; the official files have less than one percent of that
-RESTORE = "restore the file, which comes with the data set"
+PROTOCOLS = tuple(f"sysu/{mode}/{shots}-shot" for mode in MODES for shots in SHOTS)
+IMAGE = re.compile(
+    r"(?:.*[/\\])?cam(?P<camera>[0-9]+)[/\\](?P<identity>[0-9]{4})[/\\](?P<image>[0-9]{4})(?:\.\w+)?", re.DOTALL
+)
 PUBLISHED = {
     "training identities": 395,
     "visible training images": 22258,
@@ -83,72 +82,6 @@ def excluded(query_pids: Tensor, query_cameras: Tensor, gallery_pids: Tensor, ga
 def place(cameras: Tensor) -> Tensor:
     """What a camera looks at, as the number of the first camera that does."""
     return cameras.masked_fill(cameras == 3, 2)
-
-
-def read_ids(folder: Path, name: str) -> list[int]:
-    """Identities of `folder/name.txt` (one comma-separated line), or of `folder/name.mat` (variable `id`)."""
-    text, mat = folder / f"{name}.txt", folder / f"{name}.mat"
-    if text.exists():
-        return [identity_of(word, text) for word in read_text(text, RESTORE).replace(",", " ").split()]
-    if mat.exists():
-        return [identity_of(value, mat) for value in np.ravel(load_variable(mat, "id")).tolist()]
-    raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
-
-
-def identity_of(value: object, path: Path) -> int:
-    """A number from 1 to MAX_ID, given as a text or a number."""
-    try:
-        number = int(value)
-    except (ValueError, TypeError, OverflowError):
-        number = 0
-    if not 1 <= number <= MAX_ID or not isinstance(value, str) and number != value:
-        raise UserError(f"{path}: {str(value)[:40]!r} is no identity, a whole number from 1 to {MAX_ID}; {RESTORE}")
-    return number
-
-
-def load_variable(path: Path, name: str) -> np.ndarray:
-    """A variable of a MATLAB 5 file. UserError for a file that is missing, damaged or without it."""
-    require_regular(path, MAT_LIMIT, RESTORE)
-    try:
-        return loadmat(path)[name]
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise UserError(f"{path}: no MATLAB 5 file with a variable {name!r} ({reason(error)})") from None
-
-
-class Permutations(NamedTuple):
-    """The official trials."""
-
-    path: Path  # of their file
-    orders: Mapping[tuple[int, int], np.ndarray]  # (camera, identity) -> [10, n] int64: ten permutations of 1..n
-
-
-def read_permutations(path: Path) -> Permutations:
-    """The file of the official trials. UserError where it is missing, or is not what it should be."""
-    if not path.exists():
-        raise UserError(
-            f"{path} is missing: it is not in the data set's archive; its authors publish it in their evaluation "
-            "repository (wuancong/SYSU-MM01) under evaluation/data_split/; copy it to exp/"
-        )
-    cells = load_variable(path, "rand_perm_cam")
-    try:
-        found = {
-            (camera + 1, identity + 1): numbers
-            for camera in range(len(cells))
-            for identity, (numbers,) in enumerate(cells[camera, 0])
-            if numbers.size
-        }
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not the official permutation file ({reason(error)})") from None
-    return Permutations(path, {key: order_of(numbers, f"{path}: camera {key[0]}, identity {key[1]}") for key, numbers in found.items()})  # fmt: skip
-
-
-def order_of(numbers: np.ndarray, where: str) -> np.ndarray:
-    """[10, n] int64. UserError unless each row is a permutation of 1..n, as every trial draws from all images."""
-    numbers = np.asarray(numbers)
-    if numbers.ndim == 2 and len(numbers) == NUM_TRIALS and numbers.dtype.kind in "iuf":
-        if (np.sort(numbers, axis=1) == np.arange(1, numbers.shape[1] + 1)).all():
-            return numbers.astype(np.int64)
-    raise UserError(f"{where}: not {NUM_TRIALS} rows of which each is a permutation of 1..n; {RESTORE}")
 
 
 def unseen(folder: Path, learned: Sequence[int], tested: Sequence[int]) -> list[str]:
@@ -242,3 +175,33 @@ def evaluation_counts(num_queries: int, settings: Sequence[Setting]) -> dict[str
     """Those of them that belong to the test split."""
     single_shot = next(setting for setting in settings if setting.protocol == "sysu/all/1-shot")
     return {"queries": num_queries, "single-shot all-search gallery images": len(single_shot.trials[0].gallery)}
+
+
+def foreign_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
+    """The official trials of images that a file of embeddings lists; and how they differ from the published test set."""
+    assert trials_file is not None  # as DATASET asks
+    permutations = read_permutations(trials_file)
+    for modality, cameras in ((Modality.VISIBLE, VISIBLE_CAMERAS), (Modality.INFRARED, INFRARED_CAMERAS)):
+        require_cameras(listing, modality, cameras)
+    form = "cam{c}/{identity:04d}/{number:04d}, such as cam1/0006/0001"
+    visible, queries = named_records(listing, Modality.VISIBLE, IMAGE, form), len(listing.pids[Modality.INFRARED])
+    settings = protocol_settings("sysu", visible, queries, permutations)
+    found = evaluation_counts(queries, settings)
+    return settings, differences("SYSU-MM01", {what: PUBLISHED[what] for what in found}, found)
+
+
+DATASET = DataSet(
+    name="sysu",
+    label="SYSU-MM01",
+    root="datasets/SYSU-MM01",
+    load=load,
+    protocols=PROTOCOLS,
+    excluded=excluded,
+    foreign=Foreign(
+        foreign_settings,
+        named=(Modality.VISIBLE,),
+        trials="exp/rand_perm_cam.mat of the data set, which its authors publish in their repository wuancong/SYSU-MM01 "
+        "under evaluation/data_split/",
+    ),
+    mser=MSER,
+)

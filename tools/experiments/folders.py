@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tools.experiments.reading import PROTOCOLS
+from data.sets import DATASETS
 from tools.experiments.table import RANKINGS
 from utils.errors import UserError
 from utils.locks import lock
@@ -77,7 +77,8 @@ def final_rows(folder: Path) -> list[ResultRow]:
         rows = [row for row in read_rows(folder / RESULTS) if row.stage == "test"]
     except UserError:
         return []
-    wanted = {(name, ranking) for name in PROTOCOLS.get(folder.parent.name, ()) for ranking in RANKINGS}
+    dataset = DATASETS.get(folder.parent.name)
+    wanted = {(name, ranking) for name in (dataset.protocols if dataset else ()) for ranking in RANKINGS}
     return rows if wanted and wanted <= {(row.protocol, row.ranking) for row in rows} else []
 
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from yacs.config import CfgNode
 
 from configs import load_config
-from tools.experiments.reading import RUNNERS_KEYS, SPLITS
+from data.sets import DATASETS
+from tools.experiments.reading import RUNNERS_KEYS
 from tools.experiments.run_id import identity, identity_of_test
 from tools.experiments.table import Table, TableRow, options
 from utils.errors import UserError
@@ -106,7 +107,7 @@ def with_identities(plan: Plan, names: Mapping[str, str]) -> Plan:
 
 def settings(cfg: CfgNode) -> Mapping[str, Any]:
     """The configuration without a split's number where the data set has one split."""
-    return {key: value for key, value in cfg.items() if key != "trial" or SPLITS[cfg.dataset]}
+    return {key: value for key, value in cfg.items() if key != "trial" or DATASETS[cfg.dataset].splits}
 
 
 def repetitions(table: Table) -> Iterator[Repetition]:

@@ -9,19 +9,13 @@ from typing import Any
 from yacs.config import CfgNode
 
 from configs import load_config
-from data.build import DATASETS
-from data.sets import regdb, sysu
+from data.sets import DATASETS
 from tools.experiments.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields
 from tools.experiments.table import RANKINGS, Column, Table, TableRow, options
 from utils.errors import UserError, pick
 from utils.results import SHOWN
 from utils.yml import quoted, read_yml
 
-PROTOCOLS = {
-    "sysu": [setting.protocol for setting in sysu.protocol_settings("sysu", [], 0, {})],
-    "regdb": [setting.protocol for setting in regdb.protocol_settings("regdb", 0, 0)],
-}
-SPLITS = {"sysu": (), "regdb": range(1, 11)}  # the values of `trial`; none where the data set has one split
 TEST_KEYS = {"mser_k1", "mser_k2", "mser_lambda", "mser_queries_only", "eval_amp"}  # no training depends on them
 RUNNERS_KEYS = {
     "resume": "the runner resumes by itself",
@@ -38,7 +32,7 @@ def read_table(path: Path) -> Table:
         if name not in fields:
             raise UserError(f"{path}: {name} is missing; docs/tables.md shows a table file")
     cfg = configuration(str(path), fields["cfg"], fields.get("keys", {}))
-    require_choices(path, "protocols", fields["protocols"], PROTOCOLS[cfg.dataset])
+    require_choices(path, "protocols", fields["protocols"], DATASETS[cfg.dataset].protocols)
     require_choices(path, "metrics", fields["metrics"], SHOWN)
     require_splits(path, fields.get("splits", []), cfg.dataset)
     table = Table(
@@ -180,7 +174,7 @@ def require_choices(where: str | Path, field: str, given: Iterable[str], choices
 
 
 def require_splits(path: Path, given: Sequence[int], dataset: str) -> None:
-    known = SPLITS[dataset]
+    known = DATASETS[dataset].splits
     if given and not known:
         raise UserError(f"{path}: splits: {dataset} has one split; leave the field out")
     for split in given:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.io import savemat
 
-from data.sets.sysu import INFRARED_CAMERAS, NUM_TRIALS, VISIBLE_CAMERAS, identity_of, load_variable
+from data.sets.sysu import INFRARED_CAMERAS, VISIBLE_CAMERAS
+from data.sets.sysu_lists import NUM_TRIALS, identity_of, load_variable
 from utils.errors import UserError
 
 SYSU_CAMERAS = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
