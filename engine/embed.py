@@ -51,7 +51,9 @@ class Embedder:
         modality: "visible" or "infrared". Raises UserError for another size, type or modality, and for a file that cannot
         be read.
         """
-        kind = pick(MODALITIES, modality, "modality") if isinstance(modality, str) else Modality(modality)
+        kind = modality if isinstance(modality, Modality) else pick(MODALITIES, modality, "modality")
+        if isinstance(images, (str, Path)):
+            raise UserError(f"{images}: give a list of image files, of one where there is one")
         if not isinstance(images, Tensor):
             names = [str(name) for name in images]
             loaded = [load_image(name, self.size) for name in names]
