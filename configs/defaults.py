@@ -15,7 +15,7 @@ PAPER = "MCJA paper"
 RELEASED = "released code"
 HERE = "this project"
 MANY = 10**9  # no count comes near it
-BATCH = 2**16  # pictures; no batch comes near it
+BATCH = 2**16  # images; no batch comes near it
 
 
 # What a key changes.
@@ -58,14 +58,14 @@ DATA = (
     Key("trial", int, 1, "split of a data set that has several, as RegDB has 1..10; one that has a single split ignores it", RELEASED, least=1, most=MANY, affects=BOTH),
     Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
     Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
-    Key("image_size", tuple, (384, 192), "(height, width) in pixels that every picture is resized to", PAPER, least=32, most=2048, length=2, affects=BOTH),
+    Key("image_size", tuple, (384, 192), "(height, width) in pixels that every image is resized to", PAPER, least=32, most=2048, length=2, affects=BOTH),
     Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE, least=0, most=256, affects=NOTHING),
-    Key("cache", str, "disk", "where decoded pictures are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none"), affects=NOTHING),
-    Key("cache_dir", str, "cache", "folder of the files of decoded pictures: one per data set, part of it and image size", HERE, affects=NOTHING, is_path=True),
+    Key("cache", str, "disk", "where decoded images are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none"), affects=NOTHING),
+    Key("cache_dir", str, "cache", "folder of the files of decoded images: one per data set, part of it and image size", HERE, affects=NOTHING, is_path=True),
     Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),
     Key("p_size", int, 8, "identities in a training batch (P)", PAPER, least=1, most=BATCH),
-    Key("k_size", int, 16, "pictures of each identity in a training batch (K)", PAPER, least=1, most=BATCH),
-    Key("batch_size", int, 128, "pictures in a training batch, for the samplers that do not use P x K", RELEASED, least=1, most=BATCH),
+    Key("k_size", int, 16, "images of each identity in a training batch (K)", PAPER, least=1, most=BATCH),
+    Key("batch_size", int, 128, "images in a training batch, for the samplers that do not use P x K", RELEASED, least=1, most=BATCH),
     Key("test_batch_size", int, None, "test batch size; empty: twice `batch_size`", HERE, least=1, most=BATCH, affects=TEST),
 )  # fmt: skip
 
@@ -75,10 +75,10 @@ AUGMENTATION = (
     Key("random_crop", bool, True, "pad by `padding`, then crop a random window of image_size", RELEASED),
     Key("padding", int, 10, "pixels of grey (127) put on every side before the crop", RELEASED, least=0, most=2048),
     Key("random_erase", bool, True, "erase a random rectangle, p = 0.5", RELEASED),
-    Key("color_jitter", bool, True, "hue shift of up to a fifth of a turn, visible pictures only, p = 1/8", RELEASED),
-    Key("vimc_wg", bool, True, "weighted grayscale, visible pictures only, p = 1/8", PAPER),
-    Key("vimc_cc", bool, True, "cross-channel cutmix, visible pictures only, p = 1/8", PAPER),
-    Key("vimc_sj", bool, True, "spectrum jitter, visible pictures only, p = 1/8", PAPER),
+    Key("color_jitter", bool, True, "hue shift of up to a fifth of a turn, visible images only, p = 1/8", RELEASED),
+    Key("vimc_wg", bool, True, "weighted grayscale, visible images only, p = 1/8", PAPER),
+    Key("vimc_cc", bool, True, "cross-channel cutmix, visible images only, p = 1/8", PAPER),
+    Key("vimc_sj", bool, True, "spectrum jitter, visible images only, p = 1/8", PAPER),
     Key("vimc_cc_released", bool, False, "draw the cutmix rectangle with height and width exchanged, as the released code does", RELEASED),
 )  # fmt: skip
 
@@ -115,7 +115,7 @@ EVALUATION = (
     Key("eval_initial", bool, True, "evaluate every setting before training", RELEASED),
     Key("start_eval", int, 0, "first epoch that may be evaluated", RELEASED, least=0, most=MANY),
     Key("eval_interval", int, 1, "epochs between evaluations; 0: never, and the last model is tested", RELEASED, least=0, most=MANY),
-    Key("eval_amp", bool, False, "embed test pictures in the mixed precision of training; docs/parity.md says what changes", HERE, affects=TEST),
+    Key("eval_amp", bool, False, "embed test images in the mixed precision of training; docs/parity.md says what changes", HERE, affects=TEST),
     Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE, above=0, affects=NOTHING),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
     Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER, affects=TEST),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from models import build_model
 from tests.test_model import FULL, filled_by_rule, pictures
 from utils.errors import UserError
 from utils.results import read_rows
+from utils.runs import read_record
 
 HOME = Path(main.__file__).parent
 TESTING = ["--gpu", "cpu", "test_only", "true"]
@@ -46,6 +48,13 @@ def tested(run_main, finished, tmp_path, capsys):
 def test_a_test_uses_the_configuration_of_its_run(tested, finished, arguments):
     rows, log = tested(*arguments)
     assert rows == final_rows(finished) and "differs" not in log
+
+
+def test_a_run_keeps_the_absolute_folder_of_its_data(run_main, finished, sysu_root, tmp_path):
+    keys = ["data_root", os.path.relpath(sysu_root, HOME), "output_dir", tmp_path / "tested", "mser", "false"]
+    assert run_main(*TESTING, "resume", finished, *keys) == 0
+    (folder,) = (tmp_path / "tested").glob("*/*")
+    assert Path(read_record(folder)["data"]["root"]) == HOME / keys[1]
 
 
 def test_a_test_says_what_changes_its_results_and_no_more(tested, tmp_path):
