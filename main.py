@@ -36,7 +36,7 @@ from utils.device import pick_device
 from utils.logging import log_to_terminal, logger
 from utils.processes import connect, on_main
 from utils.results import format_table, write_rows
-from utils.runs import RESULTS, hold_resumed, open_run, removed_on_failure, saying_how_to_resume
+from utils.runs import RESULTS, hold_resumed, open_run, removed_on_failure, working_in
 from utils.seeding import seed_everything
 
 
@@ -71,7 +71,7 @@ def run(argv: Sequence[str] | None) -> None:
         loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg, benchmark.num_ids)
         folder = on_main(partial(open_run, resumed and resumed.folder, where, cfg.dump(), record), received=Path)
         training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
-        with saying_how_to_resume(folder):
+        with working_in(folder):
             rows = training.run(rankings(cfg))
     epoch = "not known" if rows[0].epoch is None else rows[0].epoch
     logger.info(f"epoch {epoch}, in percent:\n{format_table(rows)}")

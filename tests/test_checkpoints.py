@@ -363,8 +363,7 @@ def mine(folder):
     """A run folder whose lock is given back at the end."""
     (folder / "run.json").write_text("{}")
     yield folder
-    if runs._held:
-        runs._held.close()
+    runs.let_go()
 
 
 def test_a_folder_belongs_to_one_process(mine):
@@ -387,7 +386,7 @@ def test_a_worker_that_outlives_its_killed_run_keeps_nothing(mine):
         os._exit(0)
     try:
         time.sleep(0.2)  # for the child to begin
-        runs._held.close()  # as the end of the process does
+        runs.let_go()  # as the end of the process does
         with (mine / ".lock").open("a") as other:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:

@@ -4,12 +4,15 @@ import copy
 
 import pytest
 import torch
+from ignite.engine import Engine
 from torch import nn
 
+from engine.handlers import attach_guard
 from engine.optim import Optimizers, adam
 from engine.step import create_learner, create_trainer
 from losses.criterion import Criterion
 from losses.cross_entropy import identity_loss
+from utils.errors import UserError
 from utils.logging import logger
 from utils.types import Batch, Group, Modality, Output, Views
 
@@ -168,3 +171,25 @@ class Both(nn.Module):
     def forward(self, images, streams=None):
         out = self.net(images)
         return Output(out, out)
+
+
+# --------------------------------------------------------------------------------------------------------------- guard
+
+
+def test_what_a_checkpoint_keeps_is_finite_or_training_stops():
+    nan = float("nan")
+    for spoil, name in (
+        (lambda model, optimizer: model[0].weight.data.fill_(nan), "0.weight"),
+        (lambda model, optimizer: model[1].running_var.fill_(nan), "1.running_var"),
+        (lambda model, optimizer: optimizer.state[model[0].bias]["exp_avg_sq"].fill_(nan), "exp_avg_sq of 0.bias"),
+    ):
+        model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.rand(4, 2)).square().sum().backward()
+        optimizer.step()
+        trainer = Engine(lambda engine, batch: {"loss": torch.ones(())})
+        attach_guard(trainer, [model], [optimizer], ("loss",), 1, lambda: "lower lr")
+        trainer.run([0], max_epochs=1)
+        spoil(model, optimizer)
+        with pytest.raises(UserError, match=f"epoch 1: training diverged, {name} is not finite; lower lr"):
+            trainer.run([0], max_epochs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import main
+from engine import saving
+from engine.evaluator import Evaluator
 from tests.conftest import TINY, only_run
+from utils.errors import UserError
 from utils.results import read_rows
 from utils.runs import BEST, LAST, RESULTS
 
@@ -191,6 +195,78 @@ class TestResume:
         folder = only_run(tmp_path / "runs")
         assert same_weights(weights(folder), weights(trained))
         assert {row.epoch for row in read_rows(folder / RESULTS)} == {0}
+
+
+class TestNothingIsLost:
+    def test_killed_between_last_and_best(self, run_main, trained, sysu_root, tmp_path, monkeypatch):
+        def killed(folder):
+            raise KeyboardInterrupt
+
+        arguments = ["data_root", sysu_root, "output_dir", tmp_path]
+        with monkeypatch.context() as patch:
+            patch.setattr(saving, "keep_best", killed)
+            assert run_main(*TINY, *arguments) == 130
+        folder = only_run(tmp_path)
+        assert not (folder / BEST).exists() and read_rows(folder / RESULTS)[-1].stage == "initial"
+        assert run_main(*TINY, *arguments, "resume", folder) == 0
+        assert (folder / RESULTS).read_bytes() == (trained / RESULTS).read_bytes()
+        assert same_weights(weights(folder, BEST), weights(trained, BEST))
+        assert same_weights(weights(folder), weights(trained))
+        assert "resumes after epoch 1, from" in (folder / "log.txt").read_text()
+
+    def test_a_newer_best_model_is_what_a_resume_goes_on_from(self, run_main, trained, sysu_root, tmp_path):
+        """best.pth was once written before last.pth, so a kill could come between the two."""
+        arguments = ["data_root", sysu_root, "output_dir", tmp_path]
+        assert run_main(*TINY, *arguments, "num_epoch", 0) == 0
+        folder = only_run(tmp_path)
+        before = (folder / LAST).read_bytes()
+        assert run_main(*TINY, *arguments, "resume", folder, "num_epoch", 1) == 0
+        assert torch.load(folder / BEST, weights_only=True)["progress"]["epoch"] == 1
+        (folder / LAST).unlink()
+        (folder / LAST).write_bytes(before)
+        assert run_main(*TINY, *arguments, "resume", folder) == 0
+        assert (folder / RESULTS).read_bytes() == (trained / RESULTS).read_bytes()
+        assert same_weights(weights(folder), weights(trained))
+        assert "last.pth is missing or older" in (folder / "log.txt").read_text()
+
+    def test_a_run_that_is_alive_is_left_alone(self, run_main, finished, sysu_root, capsys):
+        with (finished / ".lock").open("a") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            before = sorted((path.name, path.stat().st_mtime_ns) for path in finished.iterdir())
+            assert run_main(*TINY, "data_root", sysu_root, "resume", finished, "num_epoch", 4) == 2
+        error = capsys.readouterr().err
+        assert "another process is working in this run folder" in error and error.count("\n") == 1
+        assert sorted((path.name, path.stat().st_mtime_ns) for path in finished.iterdir()) == before
+
+    def test_final_rows_stay_until_there_are_newer_ones(self, run_main, finished, sysu_root, monkeypatch, capsys):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        before = (finished / RESULTS).read_bytes()
+        monkeypatch.setattr(Evaluator, "__call__", interrupted)
+        assert run_main(*TINY, "data_root", sysu_root, "resume", finished) == 130
+        assert (finished / RESULTS).read_bytes() == before
+        assert capsys.readouterr().err == f"interrupted; resume with: python main.py resume {finished}\n"
+
+    def test_a_test_that_fails_leaves_no_folder(self, run_main, trained, sysu_root, tmp_path, monkeypatch):
+        def refused(*_, **__):
+            raise UserError("no")
+
+        monkeypatch.setattr(Evaluator, "extract", refused)
+        keys = ["data_root", sysu_root, "output_dir", tmp_path / "runs", "resume", trained, "test_only", "true"]
+        assert run_main(*TINY, *keys) == 2
+        assert not list((tmp_path / "runs").glob("*/*"))
+
+    def test_a_checkpoint_alone_goes_on_in_a_new_folder_and_says_so(
+        self, run_main, trained, sysu_root, tmp_path, capsys
+    ):
+        shutil.copy(trained / LAST, tmp_path / "alone.pth")
+        arguments = ["data_root", sysu_root, "output_dir", tmp_path / "runs", "mser", "false"]
+        assert run_main(*TINY, *arguments, "resume", tmp_path / "alone.pth") == 0
+        assert "lies in no run folder: the run goes on in a new one" in capsys.readouterr().out.replace(
+            "\n         ", " "
+        )
+        assert same_weights(weights(only_run(tmp_path / "runs")), weights(trained))
 
 
 class TestTestOnly:

@@ -143,3 +143,15 @@ def test_as_a_program():
         cwd=Path(main.__file__).parent, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr and "data_root /nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(("command", "stub"), [(["main.py"], "yacs"), (["-m", "tools.summarize"], "numpy")])
+def test_an_interrupt_during_the_imports_is_one_line(tmp_path, command, stub):
+    (tmp_path / stub).mkdir()
+    source = "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / stub / "__init__.py").write_text(source)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=Path(main.__file__).parent, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

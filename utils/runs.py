@@ -82,13 +82,12 @@ def open_run(resumed: Path | None, where: Sequence[str | None], config: str, rec
 
 
 def hold(folder: Path) -> None:
-    """Take a run folder for this process, until it ends or takes another one; what a killed one left unfinished is removed.
+    """Take a run folder for this process, until it ends, lets go or takes another one.
 
-    UserError where another process works in it. Loader workers that outlive a killed process do not keep it.
+    What a killed one left unfinished is removed. UserError where another process works in it. Loader workers that outlive a killed process do not keep it.
     """
     global _held
-    if _held is not None:
-        _held.close()
+    let_go()
     try:
         _held = (folder / LOCK).open("a")
     except OSError as error:
@@ -97,6 +96,12 @@ def hold(folder: Path) -> None:
         raise UserError(f"{folder}: another process is working in this run folder; wait for it, or stop it")
     os.register_at_fork(after_in_child=_held.close)
     sweep(folder, alone=True)
+
+
+def let_go() -> None:
+    """Give back the run folder that this process holds, if it holds one."""
+    if _held is not None:
+        _held.close()
 
 
 def hold_resumed(path: str) -> None:
@@ -114,7 +119,7 @@ def hold_resumed(path: str) -> None:
 
 @contextmanager
 def removed_on_failure(folder: Path) -> Iterator[None]:
-    """A block that fails takes the files of its run folder with it, and the folder if there is nothing else in it."""
+    """The work of a test in its folder. If it fails, its files go, and the folder if there is nothing else in it."""
     try:
         yield
     except BaseException:
@@ -124,17 +129,21 @@ def removed_on_failure(folder: Path) -> Iterator[None]:
                     (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
         raise
+    finally:
+        let_go()
 
 
 @contextmanager
-def saying_how_to_resume(folder: Path) -> Iterator[None]:
-    """KeyboardInterrupt that leaves the block says how the run in this folder is resumed, once it has a checkpoint."""
+def working_in(folder: Path) -> Iterator[None]:
+    """A run's work in its folder, which this process lets go at the end. An interrupt says how to resume."""
     try:
         yield
     except KeyboardInterrupt:
         if not (folder / LAST).is_file():
             raise KeyboardInterrupt("before the first checkpoint: start the run again") from None
         raise KeyboardInterrupt(f"resume with: python main.py resume {shlex.quote(str(folder))}") from None
+    finally:
+        let_go()
 
 
 def write_record(folder: Path, config: str, record: dict[str, Any]) -> None:
