@@ -290,6 +290,7 @@ def test_a_training_takes_the_place_of_a_test_that_gives_the_same_numbers(table_
 @pytest.mark.parametrize("overrides, said", [
     (["mser_k1", "3"], "mser_k1 cannot be given here: {path} sets it in row 'k1 = 3'"),
     (["output_dir", "x"], "output_dir cannot be given here: --results says where runs go"),
+    (["lr", "1", "output_dir=x"], "output_dir cannot be given here: --results says where runs go"),
     (["num_epochs", "3"], "command line: unknown key 'num_epochs'; did you mean num_epoch?"),
     (["num_epoch"], "overrides come in pairs, KEY VALUE: 'num_epoch' has no value"),
     (["k_size", "3"], "{path}: row 'whole': configuration: k_size = 3: must be even with sample_method "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
-from configs import load_config
+from configs import load_config, pairs
 from data.sets import DATASETS
 from tools.experiments.reading import RUNNERS_KEYS
 from tools.experiments.run_id import identity, identity_of_test
@@ -58,7 +58,8 @@ class Repetition(NamedTuple):
 
 
 def make_plan(table: Table, overrides: Sequence[str], around: Surroundings) -> Plan:
-    """All runs of a table. overrides: KEY VALUE pairs over every row's. Raises UserError for those that cannot be."""
+    """All runs of a table. overrides: KEY VALUE or KEY=VALUE over every row's. Raises UserError for those that cannot be."""
+    overrides = tuple(word for pair in pairs(overrides) for word in pair)
     require_free(table, overrides[::2])
     jobs: dict[str, Job] = {}
     found: dict[tuple[str, str], str] = {}
