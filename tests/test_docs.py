@@ -26,6 +26,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S)
 # Run by .ci/run, from a clean clone.
 IN_CI = {"make demo", "make tables", "make test"}
 TOOLS = ("evaluate", "prepare", "reproduce", "summarize", "visualize")
+PACKAGES = ("configs", "data", "models", "losses", "engine", "tools", "utils")
 RUN_HERE = ("python main.py ", "torchrun ", *(f"python -m tools.{name} " for name in TOOLS))
 
 
@@ -131,3 +132,29 @@ def test_keys_in_documents_exist(page):
     """Whatever looks like `key value` with a known prefix must be a key."""
     mentioned = set(re.findall(r"`((?:vimc|mda|mser|cmr|loss|eval|num|random)_[a-z0-9_]+)", page.read_text()))
     assert mentioned <= set(KEYS), mentioned - set(KEYS)
+
+
+def rooms(page: str) -> dict[str, str]:
+    """{folder: what the tree of the page of the architecture says of it}."""
+    (tree,) = re.findall(r"## The rooms\n\n```\n(.*?)```", page, flags=re.S)
+    found, folder = {}, ""
+    for line in tree.splitlines():
+        start = re.match(r"(\S+/) +", line)
+        folder = start[1] if start else folder
+        found[folder] = found.get(folder, "") + " " + line[start.end() if start else 0 :]
+    return found
+
+
+def test_the_page_of_the_architecture_names_what_exists():
+    page = (HOME / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {
+        folder + name for folder, text in rooms(page).items() for name in re.findall(r"[\w/]+\.(?:py|md|sh)\b", text)
+    }
+    named |= set(re.findall(r"`((?:\w+/)+\w+\.\w+)`", page)) | rooms(page).keys()
+    assert len(named) > 90 and not [name for name in sorted(named) if not (HOME / name).exists()]
+
+
+def test_every_package_has_a_room():
+    page = (HOME / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = {f"{path.parent.relative_to(HOME)}/" for top in PACKAGES for path in (HOME / top).rglob("__init__.py")}
+    assert packages <= rooms(page).keys()
