@@ -26,6 +26,7 @@ EXPECTED = {
     str: "a text",
     tuple: "whole numbers such as (384, 192)",
 }
+NAMES = "names such as cosine, mser"
 COMMAND_LINE = "command line"
 
 
@@ -91,7 +92,9 @@ def _typed(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
         try:
             found[name] = coerce(key, value)
         except (TypeError, SyntaxError, *BROKEN):
-            raise UserError(f"{where}: {name} = {quoted(value)} must be {EXPECTED[key.kind]}") from None
+            raise UserError(
+                f"{where}: {name} = {quoted(value)} must be {NAMES if key.of is str else EXPECTED[key.kind]}"
+            ) from None
         if isinstance(found[name], str):
             fault = fault_of_text(found[name])
             if fault:
@@ -112,6 +115,8 @@ def coerce(key: Key, value: Any) -> Any:
         value = None if value.strip() == "None" else _parse(value)
     if value is None and key.default is None:
         return None
+    if key.of is str:
+        return _names(value)
     if key.kind is tuple:
         return tuple(_whole(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
     if key.kind is int:
@@ -129,6 +134,14 @@ def _text(key: Key, value: Any) -> str | None:
     if value is None or value is False or value in ("", "None", "null", "~"):
         return key.default if key.default in (None, "") else "" if value == "" else "none"
     return str(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Of a list, or of a text with commas."""
+    items = value.split(",") if isinstance(value, str) else [] if value is None else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in items):
+        raise TypeError(value)
+    return tuple(item.strip() for item in items)
 
 
 def _parse(text: str) -> Any:

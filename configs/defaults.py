@@ -29,7 +29,7 @@ class Key(NamedTuple):
     """One line of the configuration. Bounds hold for each entry of a tuple; floats must be finite whatever they say."""
 
     name: str
-    kind: type  # int, float, bool, str, or tuple (of ints)
+    kind: type  # int, float, bool, str, or tuple
     default: Any
     meaning: str
     source: str
@@ -38,6 +38,7 @@ class Key(NamedTuple):
     most: float | None = None
     above: float | None = None  # as `least`, but not reached
     length: int | None = None  # entries of a tuple
+    of: type = int  # entries of a tuple: int or str
     affects: str = TRAINING
     is_path: bool = False  # ~ stands for the home folder in it
 
@@ -118,7 +119,8 @@ EVALUATION = (
     Key("eval_amp", bool, False, "embed test images in the mixed precision of training; docs/parity.md says what changes", HERE, affects=TEST),
     Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE, above=0, affects=NOTHING),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
-    Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking", PAPER, affects=TEST),
+    Key("rankers", tuple, (), "rankings of the final test, of tables and of reports, such as cosine, mser, k_reciprocal; empty: cosine, and mser where `mser` is true", HERE, of=str, affects=TEST),
+    Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking; `rankers` says more", PAPER, affects=TEST),
     Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: the data set's published value", RELEASED, least=1, most=MANY, affects=TEST),
     Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: the data set's published value", RELEASED, least=1, most=MANY, affects=TEST),
     Key("mser_lambda", float, None, "weight of the original distance, 0..1; empty: the data set's published value", RELEASED, least=0, most=1, affects=TEST),

@@ -17,7 +17,7 @@ from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
 from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, precision
-from engine.retrieval.rankers import DEFAULT, PLAIN, rankers
+from engine.retrieval.rankers import DEFAULT, PLAIN, rankers, require_rankers
 from engine.run import Progress, Schedule, Training
 from engine.saving import keep_best
 from engine.states import restore
@@ -41,7 +41,7 @@ def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: to
     return Evaluator(
         split,
         loaders,
-        rankers({*rankings(cfg), *((PLAIN,) if mser is None else DEFAULT)}, mser),
+        rankers({PLAIN, *rankings(cfg)}, mser),
         benchmark.excluded,
         benchmark.trial,
         device,
@@ -59,8 +59,9 @@ def build_mser(cfg: CfgNode, benchmark: Benchmark) -> MserDefaults | None:
 
 
 def rankings(cfg: CfgNode) -> Sequence[str]:
-    """The rankings of the final test."""
-    return DEFAULT if cfg.mser else (PLAIN,)
+    """The names of the rankers of the final test. UserError for one that is unknown or comes twice."""
+    require_rankers("rankers", cfg.rankers)
+    return cfg.rankers or (DEFAULT if cfg.mser else (PLAIN,))
 
 
 def origin_of(cfg: CfgNode, benchmark: Benchmark, seed: int) -> Origin:

@@ -1,19 +1,32 @@
 """Rankers are values, and retrieval stands alone."""
 
+from __future__ import annotations
+
 import ast
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from configs import load_config
+from engine.build import rankings
 from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.metrics import summary
 from engine.retrieval.ranked import rank_setting
 from engine.retrieval.rankers import DEFAULT, PLAIN, RANKERS, need_spectra, rankers
+from tests.conftest import TINY, only_run
+from tools import evaluate, reproduce, summarize, visualize
+from tools.experiments.commands import command
+from tools.experiments.folders import final_rows
+from tools.experiments.launch import Launcher
+from tools.report.wording import others_used, ranking_name
 from utils.errors import UserError
+from utils.results import read_rows
 from utils.types import Features, Modality, MserDefaults, Setting, Trial
 
 HOME = Path(__file__).parent.parent
@@ -72,3 +85,138 @@ def test_what_is_kept_of_trials_is_what_is_evaluated(name):
     assert found.first[0].tolist() == found.shown.scores.first.tolist()
     counted = [(first[first > 0] == 1).mean() for first in found.first]
     assert np.mean(counted) == pytest.approx(evaluate_settings(features, [setting], excluded, rank, 1.0)["p"]["r1"])
+
+
+# ------------------------------------------------------------------------------------------------------ the key rankers
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ("cosine", "mser")),
+        (["mser", "false"], ("cosine",)),
+        (["rankers", "cosine, mser,k_reciprocal"], ("cosine", "mser", "k_reciprocal")),
+        (["rankers", "[k_reciprocal]"], ("k_reciprocal",)),
+        (["rankers", "('mser', 'cosine')", "mser", "false"], ("mser", "cosine")),
+        (["rankers", "cosine"], ("cosine",)),
+        (["rankers", ""], ("cosine", "mser")),
+        (["rankers", "[]"], ("cosine", "mser")),
+    ],
+)
+def test_the_configuration_names_the_rankings(given, expected):
+    assert tuple(rankings(load_config(None, given))) == expected
+
+
+def test_the_key_is_a_list_in_a_file_and_survives_one(tmp_path):
+    (tmp_path / "a.yml").write_text("rankers: [cosine, k_reciprocal]\n")
+    cfg = load_config(tmp_path / "a.yml")
+    (tmp_path / "b.yml").write_text(cfg.dump())
+    assert load_config(tmp_path / "b.yml").rankers == cfg.rankers == ("cosine", "k_reciprocal")
+
+
+@pytest.mark.parametrize("given", ["[1, 2]", "cosine,,mser", "true", "{cosine: mser}", "3", "[[cosine]]", "' '"])
+def test_what_is_no_list_of_names(given):
+    with pytest.raises(UserError, match="rankers = .* must be names such as cosine, mser"):
+        load_config(None, ["rankers", given])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("cosine,euclid", "rankers = 'euclid' is unknown; choose one of: cosine, k_reciprocal, mser"),
+        ("mser,mser", "rankers = 'mser,mser' repeats mser; choose each of cosine, k_reciprocal, mser once"),
+    ],
+)
+def test_names_that_cannot_be_ranked_by(given, said):
+    with pytest.raises(UserError, match=said):
+        rankings(load_config(None, ["rankers", given]))
+
+
+def test_a_dagger_is_explained_where_there_is_one():
+    assert [ranking_name(name) for name in RANKERS] == ["cosine", "MSER†", "k-reciprocal†"]
+    assert others_used([PLAIN]) == []
+    (both,) = others_used(list(RANKERS))
+    assert both.startswith("† MSER and k-reciprocal use the other queries: they re-rank ")
+    assert both.endswith("their numbers are not comparable with the cosine numbers beside them.")
+    (alone,) = others_used(["mser"])
+    assert alone.startswith("† MSER uses ") and "beside" not in alone
+
+
+# ----------------------------------------------------------------------------------------------- a new one, everywhere
+
+TOY = """
+from engine.retrieval.distances import cosine_distances
+from engine.retrieval.rankers import RANKERS, Ranker
+
+
+def opposite(query, gallery, memory_gb):
+    return lambda columns: [(slice(0, query.shape[1]), 2 - cosine_distances(query[0], gallery[0][columns]))]
+
+
+RANKERS["toy"] = Ranker("Toy", lambda mser: opposite, uses_queries=True)
+"""
+CHILD = "import toy_ranker, sys, main; sys.exit(main.run_together(main.partial(main.run, None)))"
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """A ranker in one file, with one entry."""
+    before = dict(RANKERS)
+    (tmp_path / "toy_ranker.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{HOME}")
+    exec(compile(TOY, "toy_ranker.py", "exec"), {})
+    yield
+    RANKERS.clear()
+    RANKERS.update(before)
+
+
+def test_a_new_ranker_trains_and_is_reported(toy, run_main, sysu_root, tmp_path, capsys):
+    small = [*TINY, "num_epoch", 0, "eval_initial", "false", "data_root", sysu_root, "num_workers", 0]
+    assert run_main(*small, "rankers", "toy, cosine", "output_dir", tmp_path / "out") == 0
+    folder = only_run(tmp_path / "out")
+    rows = [row for row in final_rows(folder) if row.protocol == "sysu/all/1-shot"]
+    assert [row.ranking for row in rows] == ["toy", "cosine"] and rows[0].mAP < rows[1].mAP
+    summarize.main([str(folder)])
+    assert "trained, Toy" in capsys.readouterr().out
+    visualize.main([str(folder), "--what", "ranked_lists", "--ranking", "k_reciprocal", "--gpu", "cpu"])
+    visualize.main([str(folder), "--what", "cmc", "--gpu", "cpu"])
+    assert {path.name for path in (folder / "figures").iterdir()} == {"ranked_lists_k_reciprocal.png", "cmc.png"}
+
+
+def test_a_new_ranker_judges_foreign_embeddings(toy, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = {f"{side}_{what}": np.arange(8) for side in ("visible", "infrared") for what in ("pids", "cameras")}
+    points = rng.normal(size=(8, 4)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", visible_embeddings=points[None], infrared_embeddings=points, **arrays)
+    words = [tmp_path / "x.npz", "--protocol", "regdb", "--rank", "cosine,toy", "--out", tmp_path / "rows.jsonl"]
+    evaluate.main([*map(str, words), "--device", "cpu"])
+    found = {(row.ranking, row.protocol): row.r1 for row in read_rows(tmp_path / "rows.jsonl")}
+    assert found["cosine", "regdb/i2v"] == 100 and found["toy", "regdb/i2v"] == 0
+
+
+def test_a_new_ranker_has_its_columns_in_a_table_and_its_report(toy, run_main, sysu_root, tmp_path, monkeypatch):
+    keys = {"rankers": ["cosine", "toy"], "num_epoch": 0, "eval_initial": False, "num_workers": 0, "cache": "none"}
+    fields = {
+        "title": "Small",
+        "cfg": "configs/Demo.yml",
+        "seeds": [8],
+        "protocols": ["sysu/all/1-shot"],
+        "metrics": ["r1"],
+        "keys": {**keys, "image_size": [64, 32], "data_root": str(sysu_root)},
+        "rows": [
+            {"name": "a", "published": {"sysu/all/1-shot": {"toy": {"r1": 12.5}}}, "source": "nowhere"},
+        ],
+    }
+    (tmp_path / "small.yml").write_text(yaml.safe_dump(fields))
+
+    def prepare(*arguments) -> list[str]:
+        return [sys.executable, "-c", CHILD, *command(*arguments)[2:]]
+
+    monkeypatch.setattr(reproduce, "Launcher", partial(Launcher, prepare=prepare))
+    monkeypatch.setattr(reproduce, "pictures_of", lambda outcome, gpu: {})
+    assert reproduce.main([str(tmp_path / "small.yml"), "--gpu", "cpu", "--results", str(tmp_path / "results")]) == 0
+    made = {path.suffix: path.read_text() for path in (tmp_path / "results" / "small").iterdir()}
+    assert "Toy†" in made[".md"] and "Toy" in made[".tex"] and "12.50" in made[".md"]
+    assert ",toy,yes,r1," in made[".csv"] and ",cosine,no,r1," in made[".csv"] and "mser" not in made[".csv"]
+    assert "Toy† (uses the other queries)" in made[".html"] and "† Toy uses the other queries" in made[".html"]

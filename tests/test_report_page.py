@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.retrieval.rankers import DEFAULT
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.experiments.table import Column, Table, TableRow
 from tools.figures.style import DPI, new_figure, to_png
@@ -92,7 +93,7 @@ def outcome(tmp_path) -> Outcome:
         TableRow("whole " + EVIL, {"lr": 0.1}, None, ("cosine", "mser"), published, "paper " + EVIL),
         TableRow("again", {}, "whole", ("mser",), {}, ""),
     )
-    table = Table(tmp_path / "t.yml", "Title " + EVIL, "Note " + EVIL, "c.yml", {}, (8, 9, 10), (), ("p/1", "p/2"), ("r1", "mAP"), rows, "again")  # fmt: skip
+    table = Table(tmp_path / "t.yml", "Title " + EVIL, "Note " + EVIL, "c.yml", {}, (8, 9, 10), (), ("p/1", "p/2"), ("r1", "mAP"), rows, "again", DEFAULT)  # fmt: skip
     numbers = {"r1": (50.0, 52.0), "mAP": (40.25, 40.25)}
     more = {"cosine": 0.0, "mser": 10.0}
     cells = [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data.sets import DATASETS
+from engine.retrieval.rankers import DEFAULT
 from tools.experiments.collect import collect
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.experiments.plan import Plan, PlannedRun
@@ -44,6 +45,7 @@ def table_of(*rows: TableRow, metrics=("r1",), title="A title") -> Table:
         metrics,
         rows,
         rows[0].name,
+        DEFAULT,
     )
 
 

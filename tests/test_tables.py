@@ -154,6 +154,16 @@ def test_a_table_file_read(table_file):
     assert [c.ranking for c in table.columns] == ["cosine", "mser"]
 
 
+@pytest.mark.parametrize("keys, rankers", [
+    ({"rankers": ["k_reciprocal", "cosine"]}, ("k_reciprocal", "cosine")), ({"rankers": "mser"}, ("mser",)),
+    ({"mser": False}, ("cosine",)), ({}, ("cosine", "mser")),
+])  # fmt: skip
+def test_a_table_shows_the_rankings_of_its_configuration(table_file, keys, rankers):
+    table = read_table(table_file(keys=keys, rows=[{"name": "a"}, {"name": "b", "ranking": rankers[0]}]))
+    assert table.rankers == tuple(column.ranking for column in table.columns) == rankers
+    assert [row.rankings for row in table.rows] == [rankers, rankers[:1]]
+
+
 def test_the_documents_example_is_a_table(tmp_path):
     (example,) = re.findall(r"```yaml\n(.*?)```", Path("docs/tables.md").read_text(), flags=re.S)
     (tmp_path / "example.yml").write_text(example)
@@ -194,7 +204,7 @@ def test_a_base_is_a_name_in_the_same_folder(table_file, base):
     ({"cfg": "configs/none.yml"}, "configs/none.yml: cannot be read (No such file or directory); give an existing yml file with --cfg"),
     ({"keys": {"batchsize": 3}}, "keys: unknown key 'batchsize'; did you mean batch_size?"),
     ({"keys": {"dataset": "market"}}, "dataset = 'market' is unknown; choose one of: regdb, sysu"),
-    ({"keys": {"mser": False}}, "keys: mser cannot be set here: every table shows both rankings"),
+    ({"keys": {"rankers": "cosine, euclid"}}, "rankers = 'euclid' is unknown; choose one of: cosine, k_reciprocal, mser"),
     ({"protocols": ["sysu/all"]}, f"protocols: 'sysu/all' is unknown; choose from {', '.join(DATASETS['sysu'].protocols)}"),
     ({"protocols": ["regdb/v2i"]}, f"protocols: 'regdb/v2i' is unknown; choose from {', '.join(DATASETS['sysu'].protocols)}"),
     ({"metrics": ["map"]}, "metrics: 'map' is unknown; choose from r1, r5, r10, r20, mAP, mINP"),
@@ -220,6 +230,7 @@ def test_a_mistake_in_a_field(table_file, fields, said):
     ({"name": "b", "tests": "b"}, "row 'b': tests = 'b' must name a row above it that trains its model"),
     ({"name": "b", "tests": "a", "keys": {"lr": 1}}, "row 'b': keys: lr needs a training of its own; with `tests`, change only "
      "eval_amp, mser_k1, mser_k2, mser_lambda, mser_queries_only"),
+    ({"name": "b", "keys": {"mser": False}}, "row 'b': keys: mser cannot be set here: the keys of the table say which rankings all its rows show"),
     ({"name": "b", "ranking": "euclid"}, "row 'b': ranking: 'euclid' is unknown; choose from cosine, mser"),
     ({"name": "b", "published": {"sysu/all/1-shot": {"mser": {"r1": 5}}}}, "row 'b': source is missing: where are the published figures from?"),
     ({"name": "b", "published": {"sysu/all/1-shot": {"mser": {"r1": 101}}}}, "row 'b': published = 101 must be a percentage, 0 to 100"),

@@ -32,11 +32,11 @@ def document() -> str:
 
 def row(key: Key) -> str:
     kind = (
-        "whole numbers"
+        {int: "whole numbers", str: "names"}[key.of]
         if key.kind is tuple
         else {"int": "whole number", "float": "number", "str": "text"}.get(key.kind.__name__, "true/false")
     )
-    default = "empty" if key.default in (None, "") else f"`{key.default}`"
+    default = "empty" if key.default in (None, "", ()) else f"`{key.default}`"
     meaning = key.meaning.replace("|", "\\|")
     return f"| `{key.name}` | {kind} | {default} | {meaning} | {key.source} |"
 

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from data.sets import DATASETS
 from data.sets.value import DataSet, Listing, require_split
 from engine.evaluator import result_rows
-from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers
+from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers, require_rankers
 from tools.features import FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
 from utils.device import named_device, with_float64
-from utils.errors import UserError, pick
+from utils.errors import UserError
 from utils.files import expanded
 from utils.resources import peak_memory_gb
 from utils.results import format_table, write_rows
@@ -40,7 +40,8 @@ class Outcome(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     dataset = DATASETS[args.protocol]
-    require_rankings(args.rank, dataset)
+    require_rankers("--rank", args.rank or [])
+    rankers(args.rank or [], dataset.mser)
     require_meaning(args, dataset)
     require_place(args.out)
     device = named_device(args.device)
@@ -107,16 +108,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="Name this split in the rows (" + "; ".join(split) + "; default: none).",
     )
     return parser.parse_args(argv)
-
-
-def require_rankings(names: Sequence[str] | None, dataset: DataSet) -> None:
-    """UserError for an unknown ranking, for one that is asked for twice, and for one that has no parameters."""
-    for position, name in enumerate(names or []):
-        pick(RANKERS, name, "--rank").make(dataset.mser)
-        if name in names[:position]:
-            raise UserError(
-                f"--rank = {','.join(names)!r} repeats {name}; choose each of {', '.join(sorted(RANKERS))} once"
-            )
 
 
 def require_place(out: Path | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from engine.retrieval.rankers import PLAIN, label_of
 from utils.cli import Parser, exit_code
 from utils.errors import UserError
 from utils.files import expanded, read_text
@@ -48,15 +49,16 @@ def is_test(folder: Path) -> bool:
 def format_summary(chance: Mapping[str, float], rows: Sequence[ResultRow]) -> str:
     """A line per protocol; "-" where a run has no such row."""
     found = {(row.stage, row.protocol, row.ranking): f"{row.r1:.2f}" for row in rows}
-    columns = {
-        "untrained": ("initial", "cosine"),
-        "trained": ("test", "cosine"),
-        "trained, MSER": ("test", "mser"),
-    }
-    lines = [f"{'rank-1, %':20}{'chance':>10}" + "".join(f"{name:>15}" for name in columns)]
+    tested = dict.fromkeys(row.ranking for row in rows if row.stage == "test")
+    columns = {"untrained": ("initial", PLAIN), "trained": ("test", PLAIN)}
+    columns |= {f"trained, {label_of(name)}": ("test", name) for name in tested if name != PLAIN}
+    widths = {name: max(15, len(name) + 2) for name in columns}
+    lines = [f"{'rank-1, %':20}{'chance':>10}" + "".join(f"{name:>{widths[name]}}" for name in columns)]
     for protocol, value in chance.items():
         cells = (found.get((stage, protocol, ranking), "-") for stage, ranking in columns.values())
-        lines.append(f"{protocol:20}{value:>10.2f}" + "".join(f"{cell:>15}" for cell in cells))
+        lines.append(
+            f"{protocol:20}{value:>10.2f}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths.values()))
+        )
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tools.experiments.table import RANKINGS
+from engine.retrieval.rankers import PLAIN, RANKERS
 from tools.report.gallery import DRAWINGS, RANKED, Drawn
 from tools.report.opened_run import Choice, Material
 from tools.report.pictures import Picture, write_png
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, metavar="RUN", help="Draw the figures of this run folder.")
     parser.add_argument("--what", choices=[*DRAWINGS, "all"], default="all", help="Draw these figures (default: all).")
     parser.add_argument(
-        "--ranking", choices=RANKINGS, help="Show only this ranking (default: those of the run's final test)."
+        "--ranking", choices=list(RANKERS), help="Show only this ranking (default: those of the run's final test)."
     )
     parser.add_argument(
         "--protocol",
@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def choice(args: argparse.Namespace, names: Sequence[str]) -> Choice:
     """What of the run the arguments ask for; without a picture that shows a ranking the plain one does, without spectra."""
-    rankings = (args.ranking,) if args.ranking else None if RANKED & set(names) else ("cosine",)
+    rankings = (args.ranking,) if args.ranking else None if RANKED & set(names) else (PLAIN,)
     return Choice(rankings, args.protocol, args.queries, args.small)
 
 

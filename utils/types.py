@@ -178,7 +178,7 @@ class ResultRow(NamedTuple):
     protocol: str
     split: int | None  # RegDB's trial; None where the data set has one, or not known
     selected_on: str | None  # "test" | "val" | "last"; None: not a selected model, or not known
-    ranking: str  # "cosine" | "mser" | "k_reciprocal"
+    ranking: str  # the name of its ranker: "cosine", "mser", ...
     r1: float
     r5: float
     r10: float

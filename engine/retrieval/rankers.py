@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from engine.retrieval.cosine import cosine_ranking
 from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_ranking
 from engine.retrieval.mser import mser_ranking
 from engine.retrieval.reranking import Ranking
-from utils.errors import UserError
+from utils.errors import UserError, pick
 from utils.types import MserDefaults
 
 # (query [Vq, Q, D], gallery [Vg, N, D], both normalised, memory in GB) -> a ranking of any part of that gallery.
@@ -65,9 +65,24 @@ def rankers(names: Iterable[str], mser: MserDefaults | None) -> dict[str, Rank]:
     return {name: RANKERS[name].make(mser) for name in names}
 
 
+def require_rankers(said: str, names: Sequence[str]) -> None:
+    """UserError for an unknown ranker, and for one that is named twice. said: the key or option that names them."""
+    for position, name in enumerate(names):
+        pick(RANKERS, name, said)
+        if name in names[:position]:
+            raise UserError(
+                f"{said} = {','.join(names)!r} repeats {name}; choose each of {', '.join(sorted(RANKERS))} once"
+            )
+
+
 def label_of(name: str) -> str:
     """What people call a ranker; its name where it is one that RANKERS no longer has."""
     return RANKERS[name].label if name in RANKERS else name
+
+
+def uses_queries(name: str) -> bool:
+    """Whether a query's ranking depends on the other queries."""
+    return name in RANKERS and RANKERS[name].uses_queries
 
 
 def need_spectra(names: Iterable[str]) -> bool:

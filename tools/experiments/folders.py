@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from configs import configuration
+from configs.defaults import KEYS
 from data.sets import DATASETS
-from tools.experiments.table import RANKINGS
+from engine.build import rankings
+from engine.retrieval.rankers import DEFAULT
 from utils.errors import UserError
 from utils.locks import lock
 from utils.results import read_rows
-from utils.runs import BEST, LAST, RECORD, RESULTS, read_record
+from utils.runs import BEST, CONFIG, LAST, RECORD, RESULTS, read_record
 from utils.types import ResultRow
+from utils.yml import read_yml
 
 LOCK, OUTPUT = "lock", "output.txt"
 
@@ -69,7 +73,7 @@ def run_folders(home: Path) -> list[Path]:
 
 
 def final_rows(folder: Path) -> list[ResultRow]:
-    """The rows of the final test, all protocols under both rankings; none where the run did not come that far.
+    """The rows of the final test, all protocols under all rankings; none where the run did not come that far.
 
     They are the last thing that a run writes, all at once: where some are missing, somebody changed the file.
     """
@@ -78,8 +82,18 @@ def final_rows(folder: Path) -> list[ResultRow]:
     except UserError:
         return []
     dataset = DATASETS.get(folder.parent.name)
-    wanted = {(name, ranking) for name in (dataset.protocols if dataset else ()) for ranking in RANKINGS}
+    wanted = {(name, ranking) for name in (dataset.protocols if dataset else ()) for ranking in asked_rankings(folder)}
     return rows if wanted and wanted <= {(row.protocol, row.ranking) for row in rows} else []
+
+
+def asked_rankings(folder: Path) -> Sequence[str]:
+    """The rankers of a run's final test, as its configuration says; the usual ones where it cannot be read."""
+    path = folder / CONFIG
+    try:
+        found = read_yml(path, "`key: value` lines", "it belongs to the run")
+        return rankings(configuration({}, (str(path), {key: found[key] for key in KEYS if key in found})))
+    except UserError:
+        return DEFAULT
 
 
 def has_model(folder: Path) -> bool:

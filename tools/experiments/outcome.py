@@ -14,7 +14,7 @@ class Cell(NamedTuple):
     """One number of a table: a metric of a protocol under a ranking, in percent."""
 
     protocol: str  # "sysu/all/1-shot", "regdb/v2i", ...
-    ranking: str  # "cosine" | "mser"
+    ranking: str  # a name in RANKERS
     metric: str  # "r1" | "mAP" | "mINP" ...
     values: tuple[float, ...]  # one per finished run (seed or split), in the order of the row's runs
     published: float | None  # in percent; None: no published value is known

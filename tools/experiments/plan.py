@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from configs import load_config, pairs
 from data.sets import DATASETS
-from tools.experiments.reading import RUNNERS_KEYS
+from tools.experiments.reading import COLUMN_KEYS, RUNNERS_KEYS
 from tools.experiments.run_id import identity, identity_of_test
 from tools.experiments.table import Table, TableRow, options
 from utils.errors import UserError
@@ -122,9 +122,10 @@ def repetitions(table: Table) -> Iterator[Repetition]:
 
 def require_free(table: Table, overridden: Sequence[str]) -> None:
     """UserError for keys of the command line that rows differ in, or that are the runner's own."""
+    reasons = {**RUNNERS_KEYS, **COLUMN_KEYS}
     for key in overridden:
-        if key in RUNNERS_KEYS:
-            raise UserError(f"{key} cannot be given here: {RUNNERS_KEYS[key]}")
+        if key in reasons:
+            raise UserError(f"{key} cannot be given here: {reasons[key]}")
         rows = [row.name for row in table.rows if key in row.keys]
         if rows:
             raise UserError(f"{key} cannot be given here: {table.path} sets it in row {rows[0]!r}")

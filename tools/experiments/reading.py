@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from yacs.config import CfgNode
 
 from configs import load_config
 from data.sets import DATASETS
+from engine.build import rankings
 from tools.experiments.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields
-from tools.experiments.table import RANKINGS, Column, Table, TableRow, options
+from tools.experiments.table import Column, Table, TableRow, options
 from utils.errors import UserError, pick
 from utils.results import SHOWN
 from utils.yml import quoted, read_yml
@@ -21,8 +23,8 @@ RUNNERS_KEYS = {
     "resume": "the runner resumes by itself",
     "test_only": "give the row `tests: ROW`",
     "output_dir": "--results says where runs go",
-    "mser": "every table shows both rankings",
 }
+COLUMN_KEYS = dict.fromkeys(("rankers", "mser"), "the keys of the table say which rankings all its rows show")
 
 
 def read_table(path: Path) -> Table:
@@ -35,6 +37,8 @@ def read_table(path: Path) -> Table:
     require_choices(path, "protocols", fields["protocols"], DATASETS[cfg.dataset].protocols)
     require_choices(path, "metrics", fields["metrics"], SHOWN)
     require_splits(path, fields.get("splits", []), cfg.dataset)
+    with said_of(str(path)):
+        rankers = tuple(rankings(cfg))
     table = Table(
         path=path,
         title=fields["title"],
@@ -47,6 +51,7 @@ def read_table(path: Path) -> Table:
         metrics=tuple(fields["metrics"]),
         rows=(),
         pictures="",
+        rankers=rankers,
     )
     rows: dict[str, TableRow] = {}
     for number, given in enumerate(fields["rows"], start=1):
@@ -95,10 +100,11 @@ def read_row(table: Table, before: Mapping[str, TableRow], number: int, given: M
     if given["name"] in before:
         raise UserError(f"{where}: name is that of an earlier row; names tell rows apart")
     keys, tests = given.get("keys", {}), given.get("tests")
+    require_not(where, keys, COLUMN_KEYS)
     if tests is not None:
         keys = {**tested_row(where, before, tests, keys).keys, **keys}
     if "ranking" in given:
-        require_choices(where, "ranking", [given["ranking"]], RANKINGS)
+        require_choices(where, "ranking", [given["ranking"]], table.rankers)
     cfg = configuration(where, table.cfg, {**table.keys, **keys})
     published = read_published(where, table, given.get("published", {}))
     if published and "source" not in given:
@@ -107,7 +113,7 @@ def read_row(table: Table, before: Mapping[str, TableRow], number: int, given: M
         name=given["name"],
         keys=typed(cfg, keys),
         tests=tests,
-        rankings=(given["ranking"],) if "ranking" in given else RANKINGS,
+        rankings=(given["ranking"],) if "ranking" in given else table.rankers,
         published=published,
         source=given.get("source", ""),
     )
@@ -129,7 +135,7 @@ def read_published(where: str, table: Table, given: Mapping[str, Any]) -> dict[C
     """{protocol: {ranking: {metric: percent}}}, flattened."""
     figures = {}
     for column, value in _leaves(where, given):
-        for name, choices in zip(column, (table.protocols, RANKINGS, table.metrics)):
+        for name, choices in zip(column, (table.protocols, table.rankers, table.metrics)):
             require_choices(where, "published", [name], choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
             raise UserError(f"{where}: published = {quoted(value)} must be a percentage, 0 to 100")
@@ -151,15 +157,27 @@ def _leaves(where: str, given: Any, names: tuple[str, ...] = ()) -> Iterable[tup
 
 def configuration(where: str, cfg: str, keys: Mapping[str, Any]) -> CfgNode:
     """The configuration of a file and changed keys; a mistake in it is said to be in `where`."""
-    for key in keys:
-        if key in RUNNERS_KEYS:
-            raise UserError(f"{where}: keys: {key} cannot be set here: {RUNNERS_KEYS[key]}")
-    try:
+    require_not(where, keys, RUNNERS_KEYS)
+    with said_of(where):
         loaded = load_config(cfg, options(keys))
         pick(DATASETS, loaded.dataset, "dataset")
+    return loaded
+
+
+@contextmanager
+def said_of(where: str) -> Iterator[None]:
+    """Turns a mistake in a configuration into one in `where`."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"{where}: {str(error).replace('command line: ', 'keys: ')}") from None
-    return loaded
+
+
+def require_not(where: str, keys: Iterable[str], reasons: Mapping[str, str]) -> None:
+    """UserError for a key that cannot be set here, with the reason."""
+    for key in keys:
+        if key in reasons:
+            raise UserError(f"{where}: keys: {key} cannot be set here: {reasons[key]}")
 
 
 def typed(cfg: CfgNode, keys: Iterable[str]) -> dict[str, Any]:

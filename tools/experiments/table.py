@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RANKINGS = ("cosine", "mser")
-
 
 class Column(NamedTuple):
     """What one column of numbers shows."""
 
     protocol: str
-    ranking: str  # one of RANKINGS
+    ranking: str  # one of the table's rankers
     metric: str  # a metric of ResultRow
 
 
@@ -23,7 +21,7 @@ class TableRow(NamedTuple):
     name: str
     keys: Mapping[str, Any]  # changed against the table's, in their own types
     tests: str | None  # the earlier row whose trained model this one tests; None: it trains its own
-    rankings: tuple[str, ...]  # what it shows, of RANKINGS
+    rankings: tuple[str, ...]  # what it shows, of the table's rankers
     published: Mapping[Column, float]  # figures in percent
     source: str  # of the published figures; "" without any
 
@@ -42,6 +40,7 @@ class Table(NamedTuple):
     metrics: tuple[str, ...]
     rows: tuple[TableRow, ...]
     pictures: str  # the row whose first run the report's pictures are of
+    rankers: tuple[str, ...]  # of every final test
 
     @property
     def name(self) -> str:
@@ -50,8 +49,8 @@ class Table(NamedTuple):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Protocol by protocol, both rankings of each."""
-        return tuple(Column(p, r, m) for p in self.protocols for r in RANKINGS for m in self.metrics)
+        """Protocol by protocol, every ranking of each."""
+        return tuple(Column(p, r, m) for p in self.protocols for r in self.rankers for m in self.metrics)
 
     @property
     def source(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from tools.figures.style import MARKERS, RANKING_NAMES, SERIES, legend_below, new_figure, styled
+from tools.figures.style import MARKERS, SERIES, legend_below, new_figure, ranking_name, styled
 
 DEEPEST = 20
 MARKED = (1, 5, 10, 15, 20)
@@ -41,7 +41,7 @@ def cmc_figure(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
                 marker=MARKERS[number % len(MARKERS)],
                 markevery=[k - 1 for k in MARKED if k <= len(rates)],
             )
-        axes.set(title=RANKING_NAMES.get(ranking, ranking), xlabel="rank k", ylim=(None, 101))
+        axes.set(title=ranking_name(ranking), xlabel="rank k", ylim=(None, 101))
         axes.xaxis.set_major_locator(FixedLocator(MARKED))
     panels[0].set_ylabel("queries found within rank k, %")
     legend_below(figure, lines, columns=4)

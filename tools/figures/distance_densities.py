@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.figures.style import BLUE, RANKING_NAMES, RED, legend_below, new_figure, styled
+from tools.figures.style import BLUE, RED, legend_below, new_figure, ranking_name, styled
 
 BINS = 50
 
@@ -53,7 +53,7 @@ def distances_figure(pairs: Mapping[str, Pairs]) -> Figure:
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for axes, (ranking, found) in zip(panels, pairs.items()):
         overlap, outlines = _draw(axes, found)
-        title = f"{RANKING_NAMES.get(ranking, ranking)}\noverlap {100 * overlap:.1f} %"
+        title = f"{ranking_name(ranking)}\noverlap {100 * overlap:.1f} %"
         axes.set(title=title, xlabel="distance, no unit")
     panels[0].set_ylabel("share of the pairs, %")
     legend_below(figure, outlines, columns=2)

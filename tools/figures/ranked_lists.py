@@ -15,13 +15,13 @@ from tools.figures.style import (  # fmt: skip
     CLOSE,
     CROSS,
     MODALITY_NAMES,
-    RANKING_NAMES,
     RIGHT,
     TEXT,
     TICK,
     WRONG,
     frame,
     new_figure,
+    ranking_name,
     show_picture,
     styled,
 )
@@ -84,7 +84,7 @@ def ranked_lists_figure(lists: Sequence[RankedList], ranking: str) -> Figure:
     columns = 1 + max(len(each.found) for each in lists)
     height, width = lists[0].query.pixels.shape[:2]
     figure = new_figure(0.3 + len(lists) * (0.66 + 0.6 * height / width), gap=CLOSE)
-    figure.suptitle(f"Ranked by {RANKING_NAMES.get(ranking, ranking)}")
+    figure.suptitle(f"Ranked by {ranking_name(ranking)}")
     for part, each in zip(np.atleast_1d(figure.subfigures(len(lists), 1)), lists):
         part.suptitle(heading(each), x=0.01, ha="left", fontsize=TEXT + 1)
         panels = part.subplots(1, columns)

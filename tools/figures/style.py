@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from engine.retrieval.rankers import label_of, uses_queries
 from utils.types import Modality
 
 WIDTH = 7.2  # inches: the text of an A4 page, and half of a laptop's screen at 100 %
@@ -26,7 +27,6 @@ SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = "osD^vPX"
 RIGHT, WRONG = GREEN, RED
 TICK, CROSS = "\u2713", "\u2717"
-RANKING_NAMES = {"cosine": "cosine", "mser": "MSER (uses the other queries)"}
 MODALITY_NAMES = {Modality.VISIBLE: "visible", Modality.INFRARED: "infrared"}
 STYLE = {
     "font.size": TEXT,
@@ -48,6 +48,11 @@ STYLE = {
     "legend.frameon": False,
 }
 Drawing = TypeVar("Drawing", bound=Callable[..., Any])
+
+
+def ranking_name(name: str) -> str:
+    """As a figure's title has it: whether the ranker uses the other queries has to be known beside its numbers."""
+    return label_of(name) + " (uses the other queries)" * uses_queries(name)
 
 
 def styled(drawing: Drawing) -> Drawing:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from engine.retrieval.rankers import PLAIN, label_of
 from tools.figures.style import MARKERS, SERIES, new_figure, styled
 from utils.types import ResultRow
 
@@ -31,7 +32,10 @@ def curves_figure(scalars: Mapping[str, Curve], rows: Iterable[ResultRow]) -> Fi
     scalars: epoch means by name; "accuracy" is a fraction, "lr" the learning rate, every other one a loss, "loss" their
     sum. rows: of the whole run (`progress_curves`). Raises ValueError where there is nothing to show.
     """
-    panels = [*map(_scalar_panel, scalars.items()), Panel("On evaluated images, cosine", "%", progress_curves(rows))]
+    panels = [
+        *map(_scalar_panel, scalars.items()),
+        Panel(f"On evaluated images, {label_of(PLAIN)}", "%", progress_curves(rows)),
+    ]
     shown = [panel for panel in panels if panel.curves]
     if not shown:
         raise ValueError("a run without a curve")
@@ -46,7 +50,7 @@ def curves_figure(scalars: Mapping[str, Curve], rows: Iterable[ResultRow]) -> Fi
 
 def progress_curves(rows: Iterable[ResultRow]) -> dict[str, Curve]:
     """Rank-1 and mAP by epoch, in percent, of each protocol that was evaluated while training; the start included."""
-    found = [row for row in rows if row.ranking == "cosine" and row.stage in ("initial", "train")]
+    found = [row for row in rows if row.ranking == PLAIN and row.stage in ("initial", "train")]
     protocols = list(dict.fromkeys(row.protocol for row in found if row.stage == "train"))
     return {
         f"{name}, {protocol}": [(row.epoch, getattr(row, metric)) for row in found if row.protocol == protocol]

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from engine.retrieval.rankers import uses_queries
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow
 
 COLUMNS = (
@@ -34,11 +35,11 @@ def spreadsheet(outcome: Outcome, folder: Path) -> str:
 def _numbers(row: OutcomeRow, cell: Cell) -> list[str | int]:
     counts = [row.finished, len(row.runs)]
     ours = [_number(cell.mean), _number(cell.std)]
-    uses_queries = "yes" if cell.ranking == "mser" else "no"
+    others = "yes" if uses_queries(cell.ranking) else "no"
     return [
         cell.protocol,
         cell.ranking,
-        uses_queries,
+        others,
         cell.metric,
         *counts,
         *ours,

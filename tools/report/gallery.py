@@ -14,7 +14,7 @@ from tools.figures.distance_densities import Pairs, distances_figure
 from tools.figures.embedding_map import SMALLEST, embedding_figure, flatten, pick_pictures
 from tools.figures.masks import MOST_MASKS, masks_figure
 from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_queries, ranked_lists_figure
-from tools.figures.style import MODALITY_NAMES, RANKING_NAMES, to_png
+from tools.figures.style import MODALITY_NAMES, ranking_name, to_png
 from tools.figures.training_curves import curves_figure, progress_curves
 from tools.figures.vimc_examples import operations, pixels, vimc_figure
 from tools.report.opened_run import Material
@@ -91,7 +91,7 @@ def ranked_lists(material: Material) -> list[Drawn]:
             "identity; cross and dashed red frame: another one. Where none of them is right, the first right one stands "
             "last, with its rank. Images from the query's own place, which the protocol skips, are left out."
         )
-        title = f"Ranked lists, {RANKING_NAMES[ranking]}"
+        title = f"Ranked lists, {ranking_name(ranking)}"
         png = _png(material, ranked_lists_figure(lists, ranking))
         drawn.append(Drawn(f"ranked_lists_{ranking}", Picture(title, caption, png)))
     return drawn

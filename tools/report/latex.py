@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 from tools.experiments.outcome import Outcome
-from tools.experiments.table import RANKINGS
 from tools.report.wording import (
     METRICS,
-    RANKING_NAMES,
     compared,
     headings,
     leaders,
@@ -16,6 +14,7 @@ from tools.report.wording import (
     line_cells,
     number,
     published,
+    ranking_name,
     remarks,
     runs,
     troubles,
@@ -58,12 +57,12 @@ def escape(text: str) -> str:
 
 def _head(outcome: Outcome) -> list[str]:
     known, groups, rules, names = compared(outcome), [], "", []
-    for ranking in RANKINGS:
+    for ranking in outcome.table.rankers:
         start = 4 + len(names)
         for metric in outcome.table.metrics:
             names += [escape(METRICS[metric]), *(["published"] if (ranking, metric) in known else [])]
         width = 4 + len(names) - start
-        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(RANKING_NAMES[ranking])}}}")
+        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(ranking_name(ranking))}}}")
         rules += rf"\cmidrule(lr){{{start}-{start + width - 1}}}"
     return [_line(["", "", "", *groups]), rules, _line(["row", "protocol", "runs", *names])]
 

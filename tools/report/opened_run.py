@@ -49,12 +49,13 @@ class Material:
 
     def __init__(self, folder: Path, device: torch.device, choice: Choice, opts: Sequence[str] = ()):
         self.record = read_record(folder)
+        shown = [] if choice.rankings is None else ["rankers", ", ".join(choice.rankings)]
         written = load_config(str(folder / CONFIG), opts)
         # A run that only tested has no checkpoint of its own.
         self.source = written.resume if written.test_only else str(folder)
-        self.cfg = load_config(str(folder / CONFIG), [*opts, "resume", self.source, "test_only", "true"])
+        self.cfg = load_config(str(folder / CONFIG), [*opts, *shown, "resume", self.source, "test_only", "true"])
         self.folder, self.device, self.choice = folder, device, choice
-        self.rankings = tuple(choice.rankings or rankings(written))
+        self.rankings = tuple(rankings(self.cfg))
         self._ranked: dict[tuple[str, str], RankedSetting] = {}
 
     @cached_property

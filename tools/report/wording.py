@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from engine.retrieval.rankers import label_of, uses_queries
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow
-from tools.experiments.table import RANKINGS, Column, Table, options
+from tools.experiments.table import Column, Table, options
 
 METRICS = {"r1": "rank-1", "r5": "rank-5", "r10": "rank-10", "r20": "rank-20", "mAP": "mAP", "mINP": "mINP"}
-RANKING_NAMES = {"cosine": "cosine", "mser": "MSER†"}
 NONE = "–"  # in a cell that has no number
-DAGGER = (
-    "† MSER uses the other queries: it re-ranks with all of them at hand (transductive), so its numbers are not "
-    "comparable with the cosine numbers beside them."
-)
 ONE_RUN = (
     "Rows with one run show no spread: a small difference between two rows may be noise of the seed. "
     "Several seeds for each row show how large that noise is."
@@ -39,16 +35,35 @@ def remarks(outcome: Outcome, marked: bool = True) -> list[str]:
         lines.append(f"Published values: {source}. A dash in place of one: none is known.")
     else:
         lines.append("No published values are known for this table.")
-    return [*lines, DAGGER]
+    return [*lines, *others_used(outcome.table.rankers)]
+
+
+def others_used(rankers: Sequence[str]) -> list[str]:
+    """What the † says, where a ranker has it."""
+    names = [label_of(name) for name in rankers if uses_queries(name)]
+    if not names:
+        return []
+    uses, ranks, whose = ("uses", "it re-ranks", "its") if len(names) == 1 else ("use", "they re-rank", "their")
+    others = " and ".join(label_of(name) for name in rankers if not uses_queries(name))
+    beside = f"the {others} numbers beside them" if others else "those of a ranking of each query alone"
+    return [
+        f"† {' and '.join(names)} {uses} the other queries: {ranks} with all of them at hand (transductive), so {whose} "
+        f"numbers are not comparable with {beside}."
+    ]
+
+
+def ranking_name(name: str) -> str:
+    """As a table's heading has it: a † where the ranker uses the other queries."""
+    return label_of(name) + "†" * uses_queries(name)
 
 
 def headings(table: Table) -> list[tuple[str, str]]:
     """(ranking, metric) of each number of a line: a table's line shows one protocol."""
-    return [(ranking, metric) for ranking in RANKINGS for metric in table.metrics]
+    return [(ranking, metric) for ranking in table.rankers for metric in table.metrics]
 
 
 def heading(ranking: str, metric: str) -> str:
-    return f"{RANKING_NAMES[ranking]} {METRICS[metric]}"
+    return f"{ranking_name(ranking)} {METRICS[metric]}"
 
 
 def line_cells(table: Table, row: OutcomeRow, protocol: str) -> list[Cell | None]:

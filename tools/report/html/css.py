@@ -45,7 +45,7 @@ tbody tr > th:first-child[scope=row] { position: sticky; left: 0; background: va
 .results thead th:not([colspan]), .runs thead th:not([colspan]) { white-space: nowrap; }
 .texts td { min-width: 14rem; overflow-wrap: anywhere; }
 tfoot th, tfoot td { color: var(--soft); border-bottom: 0; }
-.mser { background: var(--shade); }
+.others { background: var(--shade); }
 td small { display: block; color: var(--soft); font-size: .8rem; }
 .failed, .missing { font-weight: 700; color: var(--bad); }
 .note { margin: .4rem 0; font-size: .95rem; }

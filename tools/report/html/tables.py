@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 
+from engine.retrieval.rankers import uses_queries
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
-from tools.experiments.table import RANKINGS, Column, Table
+from tools.experiments.table import Column, Table
 from tools.report.html.markup import scrolling, tag, text
 from tools.report.markdown import run_values, shown
 from tools.report.run_files import RunFiles, mean_chance
@@ -21,10 +22,9 @@ from tools.report.wording import (
     line_cells,
     number,
     published,
+    ranking_name,
     runs,
 )
-
-RANKING_HEADS = {"cosine": "cosine", "mser": "MSER† (uses the other queries)"}
 
 
 def anchor(kind: str, position: int) -> str:
@@ -33,7 +33,7 @@ def anchor(kind: str, position: int) -> str:
 
 
 def result_table(outcome: Outcome, protocol: str, files: Iterable[RunFiles]) -> str:
-    """A line for each row, ours over the published figure, both rankings side by side; below them what chance gives."""
+    """A line for each row, ours over the published figure, all rankings side by side; below them what chance gives."""
     table, known, best = outcome.table, compared(outcome, protocol), leaders(outcome)
     body = []
     for position, row in enumerate(outcome.rows, start=1):
@@ -52,7 +52,7 @@ def result_cell(cell: Cell | None, position: int, compares: bool, best: Mapping[
     """The mean, which leads to its runs, over the published figure where the column has any."""
     if cell is None:
         return text("td", "")
-    kind = {"class_": "mser"} if cell.ranking == "mser" else {}
+    kind = {"class_": "others"} if uses_queries(cell.ranking) else {}
     ours = text("a", number(cell), href="#" + anchor("row", position))
     ours = tag("strong", ours) if leads(cell, best) else ours
     return tag("td", ours, *([text("small", f"published {published(cell)}")] if compares else []), **kind)
@@ -115,6 +115,7 @@ def links(run: RunState, numbers: Mapping[Path, int]) -> str:
 def _heads(table: Table, first: list[str]) -> list[str]:
     """Two lines of column headings: the rankings, and their metrics."""
     span = {"rowspan": 2, "scope": "col"}
-    over = [text("th", RANKING_HEADS[r], colspan=len(table.metrics), scope="colgroup") for r in RANKINGS]
+    heads = [ranking_name(name) + " (uses the other queries)" * uses_queries(name) for name in table.rankers]
+    over = [text("th", name, colspan=len(table.metrics), scope="colgroup") for name in heads]
     below = [text("th", METRICS[metric], scope="col") for _, metric in headings(table)]
     return [tag("tr", *(text("th", name, **span) for name in first), *over), tag("tr", *below)]
