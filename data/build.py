@@ -39,6 +39,9 @@ def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
     dataset = pick(DATASETS, cfg.dataset, "dataset")
     require_split(dataset, cfg.trial, f"trial = {cfg.trial}")
     benchmark = dataset.load(data_root(cfg), trial=cfg.trial, hold_out=cfg.select == "val", seed=seed)
+    if cfg.extra_protocols:
+        test = benchmark.test
+        benchmark = benchmark._replace(test=test._replace(settings=[*test.settings, *test.extra]))
     cameras = len({record.camera for record in (*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared)})
     logger.info(
         f"{benchmark.name}: {benchmark.num_ids} training identities, {len(benchmark.train)} training images; "

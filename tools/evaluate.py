@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.sets import DATASETS
-from data.sets.value import DataSet, Listing, require_split
+from data.sets.value import DataSet, Foreign, Listing, require_split
 from engine.evaluator import result_rows
 from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers, require_rankers
 from tools.features import FeatureFile, read_features
@@ -39,14 +39,14 @@ class Outcome(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    dataset = DATASETS[args.protocol]
+    dataset, foreign = protocols()[args.protocol]
     require_rankers("--rank", args.rank or [])
     rankers(args.rank or [], dataset.mser)
-    require_meaning(args, dataset)
+    require_meaning(args, dataset, foreign)
     require_place(args.out)
     device = named_device(args.device)
-    file = read_features(args.features, dataset.foreign.named)
-    settings, warnings = dataset.foreign.settings(listing(file), args.perm)
+    file = read_features(args.features, foreign.named)
+    settings, warnings = foreign.settings(listing(file), args.perm)
     for line in warnings:
         warn(line)
     require_galleries(file, settings)
@@ -61,11 +61,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     report(list(outcomes.values()), args.out)
 
 
+def protocols() -> dict[str, tuple[DataSet, Foreign]]:
+    """What --protocol may be: every data set's own, and those of other code for it."""
+    return {name: (dataset, own) for dataset in DATASETS.values() for name, own in dataset.foreign.items()}
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    drawn = [
-        f"{name}: {known.foreign.trials.partition(',')[0]}" for name, known in DATASETS.items() if known.foreign.trials
-    ]
-    split = [f"{name}: {known.splits[0]} to {known.splits[-1]}" for name, known in DATASETS.items() if known.splits]
+    known = protocols()
+    drawn = [f"{name}: {own.trials.partition(',')[0]}" for name, (_, own) in known.items() if own.trials]
+    split = [f"{name}: {own.splits[0]} to {own.splits[-1]}" for name, (own, _) in known.items() if own.splits]
     parser = Parser(
         prog="python -m tools.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,7 +77,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "features", type=expanded, metavar="FEATURES.npz", help="Read the embeddings and their labels from this file."
     )
     parser.add_argument(
-        "--protocol", choices=sorted(DATASETS), required=True, help="Evaluate under the protocol of this data set."
+        "--protocol", choices=sorted(known), required=True, help="Evaluate under this protocol of a data set."
     )
     parser.add_argument(
         "--perm",
@@ -122,9 +126,9 @@ def require_place(out: Path | None) -> None:
         raise UserError(f"--out {out}: is a pipe or a device; give a file")
 
 
-def require_meaning(args: argparse.Namespace, dataset: DataSet) -> None:
+def require_meaning(args: argparse.Namespace, dataset: DataSet, foreign: Foreign) -> None:
     """UserError for an argument that the data set needs and that is lacking, or that it has no use for."""
-    said, trials = f"--protocol {dataset.name}", dataset.foreign.trials
+    said, trials = f"--protocol {args.protocol}", foreign.trials
     if args.split is not None:
         if not dataset.splits:
             raise UserError(f"--split is not used with {said}, which has one split")

@@ -127,6 +127,7 @@ class Split(NamedTuple):
     infrared: Sequence[Record]
     settings: Sequence[Setting]
     quick: Sequence[str]  # protocols evaluated during training; their mean rank-1 selects the model
+    extra: Sequence[Setting] = ()  # evaluated only where they are asked for
 
     @property
     def records(self) -> dict[Modality, Sequence[Record]]:

@@ -103,13 +103,13 @@ def read_list(path: Path, modality: Modality) -> list[Entry]:
     return [read_line(line, f"{path}, line {number}", modality) for number, line in lines if line.strip()]
 
 
-def read_line(line: str, where: str, modality: Modality) -> Entry:
-    """`relative/path.bmp label`; the image lies below data_root, in a folder named by its identity's number."""
+def read_line(line: str, where: str, modality: Modality, suffix: str = "bmp") -> Entry:
+    """`relative/path.SUFFIX label`; the image lies below data_root, in a folder named by its identity's number."""
     try:
         name, label = line.replace("\\", "/").rsplit(maxsplit=1)
         label = int(label)
     except ValueError:
-        raise UserError(f"{where}: {line[:80]!r} is not `relative/path.bmp label`; restore the file") from None
+        raise UserError(f"{where}: {line[:80]!r} is not `relative/path.{suffix} label`; restore the file") from None
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise UserError(f"{where}: {name[:80]!r} leaves data_root; names are relative to it")
@@ -193,7 +193,7 @@ DATASET = DataSet(
     load=load,
     protocols=("regdb/i2v", "regdb/v2i"),
     excluded=excluded,
-    foreign=Foreign(foreign_settings),
+    foreign={"regdb": Foreign(foreign_settings)},
     splits=SPLITS,
     mser=MSER,
 )

@@ -16,7 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
-from data.sets.sysu_lists import NUM_TRIALS, RESTORE, Permutations, read_ids, read_permutations
+from data.sets.draws import NUM_TRIALS, one_of_each
+from data.sets.sysu_lists import RESTORE, Permutations, read_ids, read_permutations
 from data.sets.value import DataSet, Foreign, Listing, named_records, require_cameras
 from utils.errors import UserError
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
@@ -128,7 +129,8 @@ def evaluation_split(folder: Path, name: str, identities: Sequence[int], permuta
             raise UserError(
                 f"{folder}: a gallery of {setting.protocol} has no image; {permutations.path} names none that is there"
             )
-    return Split(visible, infrared, settings, quick=(f"{name}/all/1-shot",))
+    extra = agw_settings(visible, len(infrared)) if name == "sysu" else []
+    return Split(visible, infrared, settings, quick=(f"{name}/all/1-shot",), extra=extra)
 
 
 def protocol_settings(
@@ -143,11 +145,7 @@ def protocol_settings(
 
 
 def trials(
-    visible: Sequence[Record],
-    num_queries: int,
-    cameras: Iterable[int],
-    shots: int,
-    permutations: Permutations,
+    visible: Sequence[Record], num_queries: int, cameras: Iterable[int], shots: int, permutations: Permutations
 ) -> list[Trial]:
     """The ten official galleries: the first `shots` numbers of a trial's row, of each identity and camera."""
     row_of = defaultdict(dict)
@@ -164,6 +162,36 @@ def trials(
     return [Trial(query, np.array(sorted(gallery), dtype=np.int64)) for gallery in galleries]
 
 
+def agw_settings(visible: Sequence[Record], num_queries: int) -> list[Setting]:
+    """All and indoor search, 1 shot, in the galleries that the code of AGW, and of what grew out of it, draws."""
+    identities, query = {record.pid for record in visible}, np.arange(num_queries)
+    return [
+        Setting(
+            f"sysu-agw/{mode}/1-shot",
+            Modality.INFRARED,
+            [
+                Trial(query, np.array(one_of_each(visible, identities, cameras, trial), dtype=np.int64))
+                for trial in range(NUM_TRIALS)
+            ],
+        )
+        for mode, cameras in MODES.items()
+    ]
+
+
+def agw_gallery(paths: Sequence[str], identities: Iterable[int], cameras: Iterable[int], trial: int) -> list[int]:
+    """The gallery of trial 0..9 in AGW's code: rows of paths, [N] names such as cam4/0233/0009.jpg, in its order.
+
+    UserError for a path that is none of the data set's.
+    """
+    records = []
+    for path in paths:
+        found = IMAGE.fullmatch(str(path))
+        if not found:
+            raise UserError(f"{path}: not cam{{c}}/{{identity:04d}}/{{number:04d}}.jpg")
+        records.append(Record(str(path), int(found["identity"]), int(found["camera"]), Modality.VISIBLE))
+    return one_of_each(records, identities, cameras, trial)
+
+
 def counts(train: Sequence[Record], num_ids: int, test: Split) -> dict[str, int]:
     """The numbers that PUBLISHED gives for the whole data set."""
     visible = sum(record.modality == Modality.VISIBLE for record in train)
@@ -177,14 +205,25 @@ def evaluation_counts(num_queries: int, settings: Sequence[Setting]) -> dict[str
     return {"queries": num_queries, "single-shot all-search gallery images": len(single_shot.trials[0].gallery)}
 
 
-def foreign_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
-    """The official trials of images that a file of embeddings lists; and how they differ from the published test set."""
-    assert trials_file is not None  # as DATASET asks
-    permutations = read_permutations(trials_file)
+def foreign_agw_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
+    """The galleries that the code of the AGW family draws, of images that a file of embeddings lists."""
+    visible, queries = foreign_images(listing)
+    published = {"queries": PUBLISHED["queries"]}
+    return agw_settings(visible, queries), differences("SYSU-MM01", published, {"queries": queries})
+
+
+def foreign_images(listing: Listing) -> tuple[list[Record], int]:
+    """The visible images of a file of embeddings, and the number of its queries."""
     for modality, cameras in ((Modality.VISIBLE, VISIBLE_CAMERAS), (Modality.INFRARED, INFRARED_CAMERAS)):
         require_cameras(listing, modality, cameras)
     form = "cam{c}/{identity:04d}/{number:04d}, such as cam1/0006/0001"
-    visible, queries = named_records(listing, Modality.VISIBLE, IMAGE, form), len(listing.pids[Modality.INFRARED])
+    return named_records(listing, Modality.VISIBLE, IMAGE, form), len(listing.pids[Modality.INFRARED])
+
+
+def foreign_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
+    """The official trials of images that a file of embeddings lists; and how they differ from the published test set."""
+    assert trials_file is not None  # as DATASET asks
+    permutations, (visible, queries) = read_permutations(trials_file), foreign_images(listing)
     settings = protocol_settings("sysu", visible, queries, permutations)
     found = evaluation_counts(queries, settings)
     return settings, differences("SYSU-MM01", {what: PUBLISHED[what] for what in found}, found)
@@ -197,11 +236,15 @@ DATASET = DataSet(
     load=load,
     protocols=PROTOCOLS,
     excluded=excluded,
-    foreign=Foreign(
-        foreign_settings,
-        named=(Modality.VISIBLE,),
-        trials="exp/rand_perm_cam.mat of the data set, which its authors publish in their repository wuancong/SYSU-MM01 "
-        "under evaluation/data_split/",
-    ),
+    extra=tuple(f"sysu-agw/{mode}/1-shot" for mode in MODES),
+    foreign={
+        "sysu": Foreign(
+            foreign_settings,
+            named=(Modality.VISIBLE,),
+            trials="exp/rand_perm_cam.mat of the data set, which its authors publish in their repository "
+            "wuancong/SYSU-MM01 under evaluation/data_split/",
+        ),
+        "sysu-agw": Foreign(foreign_agw_settings, named=(Modality.VISIBLE,)),
+    },
     mser=MSER,
 )

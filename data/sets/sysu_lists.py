@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from utils.errors import UserError, reason
 from utils.files import read_text, require_regular
 
-NUM_TRIALS = 10
+NUM_TRIALS = 10  # rows of each permutation
 MAX_ID = 9999  # folders have four digits
 MAT_LIMIT = 64 * 2**20  # bytes; the official files have less than one percent of that
 RESTORE = "restore the file, which comes with the data set"

@@ -43,7 +43,8 @@ class DataSet(NamedTuple):
     ]  # (root, trial=, hold_out=, seed=); UserError for a part that is missing or unreadable
     protocols: tuple[str, ...]  # names of the settings of its test split, in the order of a table
     excluded: Exclusion
-    foreign: Foreign
+    foreign: Mapping[str, Foreign]  # by the name of their protocol for tools.evaluate, such as sysu-agw
+    extra: tuple[str, ...] = ()  # further settings of its test split, which the key `extra_protocols` asks for
     splits: Sequence[int] = ()  # values of the key `trial`, ascending; empty: it has one split
     mser: MserDefaults | None = None  # None: nobody published parameters for it
 

@@ -34,7 +34,9 @@ def read_table(path: Path) -> Table:
         if name not in fields:
             raise UserError(f"{path}: {name} is missing; docs/tables.md shows a table file")
     cfg = configuration(str(path), fields["cfg"], fields.get("keys", {}))
-    require_choices(path, "protocols", fields["protocols"], DATASETS[cfg.dataset].protocols)
+    dataset = DATASETS[cfg.dataset]
+    protocols = (*dataset.protocols, *(dataset.extra if cfg.extra_protocols else ()))
+    require_choices(path, "protocols", fields["protocols"], protocols)
     require_choices(path, "metrics", fields["metrics"], SHOWN)
     require_splits(path, fields.get("splits", []), cfg.dataset)
     with said_of(str(path)):
