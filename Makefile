@@ -30,7 +30,7 @@ demo: install
 
 tables: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
-	$(PY) -m tools.reproduce configs/tables/$(TABLE).yml --gpu cpu $(TABLE_OPTIONS) \
+	$(PY) -m tools.reproduce configs/tables/$(TABLE).yml --device cpu $(TABLE_OPTIONS) \
 		data_root $(DEMO_ROOT) cache_dir $(DEMO)/cache
 
 test: install

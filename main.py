@@ -43,7 +43,7 @@ from utils.seeding import seed_everything
 def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     log_to_terminal()
-    device = connect(pick_device(args.gpu))
+    device = connect(pick_device(args.gpu, "--gpu"))
     cfg, checkpoint = open_asked(args.cfg, args.opts)
     own = checkpoint if checkpoint and checkpoint.origin else None  # of a run, not weights alone
     for line in [*cautions(cfg), *(resume_notes(own, cfg, args.seed, cfg.test_only) if own else [])]:

@@ -41,11 +41,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=natural, default=100, metavar="N", help="SIGKILLs (default: 100)")
-    parser.add_argument("--mutations", type=natural, default=500, metavar="N", help="damaged files (default: 500)")
-    parser.add_argument("--seed", type=natural, default=1, help="of moments and damages (default: 1)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="scenes and files whose names hold this text")
-    parser.add_argument("--without", default=None, metavar="TEXT", help="leave out those whose names hold this text")
+    parser.add_argument("--kills", type=natural, default=100, metavar="N", help="Send so many SIGKILLs (default: 100).")
+    parser.add_argument(
+        "--mutations", type=natural, default=500, metavar="N", help="Damage so many files (default: 500)."
+    )
+    parser.add_argument("--seed", type=natural, default=1, help="Draw moments and damages with this seed (default: 1).")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="Take only scenes and files whose names hold this text (default: all).",
+    )
+    parser.add_argument("--without", default=None, metavar="TEXT", help="Leave out those whose names hold this text.")
     return parser.parse_args(argv)
 
 

@@ -40,7 +40,7 @@ from losses import build_criterion
 from models import build_model
 from tools import make_synthetic
 from utils.cli import Parser, exit_code
-from utils.device import named_device
+from utils.device import pick_device
 from utils.errors import UserError
 from utils.resources import peak_memory_gb
 from utils.seeding import seed_everything
@@ -72,7 +72,7 @@ class Span(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    device = named_device(args.device)
+    device = pick_device(args.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
         cfg = load_config(args.cfg, ["pretrained", "none", *args.opts, *own_keys(folder)])

@@ -30,7 +30,7 @@ from data.images.decode import Pictures
 from data.sets import sysu
 from tools import make_synthetic
 from utils.cli import Parser, exit_code
-from utils.device import named_device
+from utils.device import pick_device
 from utils.errors import UserError
 from utils.types import Modality
 
@@ -41,7 +41,7 @@ RECIPE = Recipe(frozenset(COLOUR_PARTS), flip=True, crop=True, padding=plain_inp
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    device, size = named_device(args.device), tuple(args.size)
+    device, size = pick_device(args.device), tuple(args.size)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         paths = draw(Path(folder) / "data", args.pictures)

@@ -32,7 +32,7 @@ from engine.step import create_learner, create_trainer
 from losses import build_criterion
 from models import build_model, mcja
 from utils.cli import Parser, exit_code
-from utils.device import named_device
+from utils.device import pick_device
 from utils.errors import UserError
 from utils.resources import peak_memory_gb
 from utils.types import Batch, Output
@@ -63,7 +63,7 @@ class Row(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    device = named_device(args.device)
+    device = pick_device(args.device)
     settings = ["pretrained", "none", *args.opts]
     cfg = {recompute: load_config(args.cfg, [*settings, "grad_checkpoint", str(recompute)]) for recompute in (False, True)}  # fmt: skip
     report(cfg[False], device, rows(cfg, args.batches, device))

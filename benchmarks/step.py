@@ -29,6 +29,7 @@ from models import build_model
 from models.fusion import folded
 from models.modules.mda import ModalityDistributionAdapter
 from utils.cli import Parser, exit_code
+from utils.device import pick_device
 from utils.resources import keep_freed_memory
 from utils.types import Batch, Output
 
@@ -92,7 +93,7 @@ class Speed(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    device = torch.device(args.device)
+    device = pick_device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.backbone}, batch {args.batch} at {args.size[0]}x{args.size[1]}\n")  # fmt: skip
     print_training(args, ladder_of(args, device), device)
@@ -138,11 +139,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="Compute on cpu, cuda or cuda:N (default: cuda where there is a GPU).",
-    )
+    parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     parser.add_argument("--backbone", default="resnet50", help="Train this backbone (default: %(default)s).")
     parser.add_argument("--batch", type=int, default=32, help="Take so many images in a batch (default: %(default)s).")
     parser.add_argument(

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--gpu",
         default="0",
-        help="Use the GPU of this number, cpu, or mps (default: 0; ignored under torchrun, where each process has a GPU).",
+        help="Use the GPU of this number (or cuda:N), cpu, or mps (default: 0; ignored under torchrun, where each process has a GPU).",
     )
     parser.add_argument(
         "--seed", type=natural, help=f"Seed all random numbers with it (default: {DEFAULT_SEED}, or the resumed run's)."

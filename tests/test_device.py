@@ -5,7 +5,7 @@ import torch
 
 from losses import soft_rank
 from utils import device, processes
-from utils.device import constant, named_device, pick_device, with_float64
+from utils.device import constant, parse_device, pick_device, with_float64
 from utils.errors import UserError
 from utils.processes import Member
 
@@ -18,19 +18,36 @@ def on_a_mac(monkeypatch):
 
 
 def test_a_mac_s_gpu_is_asked_for_by_name(on_a_mac):
-    assert pick_device("mps") == named_device("mps") == MAC
+    assert pick_device("mps") == pick_device("mps", "--gpu") == parse_device("mps") == MAC
 
 
 def test_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    for pick, argument in ((pick_device, "--gpu"), (named_device, "--device")):
+    for argument in ("--gpu", "--device"):
         with pytest.raises(UserError, match=f"{argument} mps: torch finds no GPU of a Mac here; give cpu"):
-            pick("mps")
+            pick_device("mps", argument)
+
+
+def test_every_name_of_a_device_is_known_without_one():
+    named = {name: str(parse_device(name)) for name in ("cpu", "cuda", "cuda:3", "3")}
+    assert named == {"cpu": "cpu", "cuda": "cuda:0", "cuda:3": "cuda:3", "3": "cuda:3"}
+    for name in ("", "tpu", "-1", "cuda:", "cuda:x", "0,1", "cpu0"):
+        with pytest.raises(UserError, match="--device .*: give cpu, cuda, cuda:N or mps$"):
+            parse_device(name)
+    with pytest.raises(UserError, match="--gpu 0,1: .* torchrun --nproc_per_node=N main.py"):
+        parse_device("0,1", "--gpu")
+
+
+def test_only_a_number_alone_falls_back_to_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("0") == pick_device(None) == CPU and "no GPU is available" in caplog.text
+    with pytest.raises(UserError, match="--device cuda:1: there are no GPUs"):
+        pick_device("cuda:1")
 
 
 def test_it_serves_one_process(on_a_mac, monkeypatch):
     monkeypatch.setattr(processes, "_me", Member(0, 2, 0, 2))
-    with pytest.raises(UserError, match="--gpu mps: a Mac's GPU serves one process"):
+    with pytest.raises(UserError, match="--device mps: a Mac's GPU serves one process"):
         pick_device("mps")
 
 

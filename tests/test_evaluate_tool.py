@@ -22,7 +22,7 @@ from models import build_model
 from tools import evaluate
 from utils import resources as memory
 from utils.cli import exit_code
-from utils.device import named_device
+from utils.device import pick_device
 from utils.errors import UserError
 from utils.results import read_rows, write_rows
 from utils.runs import CONFIG, RESULTS
@@ -441,18 +441,18 @@ def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
-    assert [str(named_device(name)) for name in (None, "cpu", "cuda", "cuda:1")] == [
+    assert [str(pick_device(name)) for name in (None, "cpu", "cuda", "cuda:1")] == [
         "cuda:0",
         "cpu",
         "cuda:0",
         "cuda:1",
     ]
     with pytest.raises(UserError, match="--device cuda:2: there are 2 GPUs, numbered from 0"):
-        named_device("cuda:2")
+        pick_device("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert str(named_device(None)) == "cpu"
+    assert str(pick_device(None)) == "cpu"
     with pytest.raises(UserError, match="--device cuda: there are no GPUs"):
-        named_device("cuda")
+        pick_device("cuda")
 
 
 def test_peak_memory(monkeypatch):

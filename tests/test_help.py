@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 import main
-from benchmarks import epoch, memory, retrieval, step
+from benchmarks import campaign, epoch, memory, retrieval, step
 from benchmarks import input as inputs
 from tools import contact_sheet, evaluate, make_synthetic, prepare, reproduce, summarize, visualize
 
 HOME = Path(main.__file__).parent
 COMMANDS = {
     "main": main.parse,
+    "benchmarks.campaign": campaign.parse,
     "tools.contact_sheet": contact_sheet.main,
     "tools.evaluate": evaluate.parse,
     "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),

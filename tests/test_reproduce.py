@@ -28,6 +28,9 @@ from tools.experiments.folders import final_rows, home_of, last_line, progress, 
 from tools.experiments.launch import Launcher, duration, time_left
 from tools.experiments.older import describe_older, older_runs, taking_older
 from tools.experiments.plan import Job, Plan, PlannedRun
+from tools.experiments.surroundings import precision_of, slots_of
+from tools.report import gallery
+from utils.errors import UserError
 
 HOME = Path(main.__file__).parent
 # A run in a few milliseconds: its folder with a checkpoint, then the rows of its final test.
@@ -355,13 +358,13 @@ def table(tmp_path, sysu_root, monkeypatch):
         "title": "Small", "cfg": "configs/Demo.yml", "seeds": [8], "protocols": ["sysu/all/1-shot"], "metrics": ["r1"],
         "rows": [{"name": "whole"}],
     }  # fmt: skip
-    monkeypatch.setattr(reproduce, "run_pictures", lambda folder, device: [])
+    monkeypatch.setattr(gallery, "run_pictures", lambda folder, device: [])
 
     def write(**changed) -> list[str]:
         path = tmp_path / "small.yml"
         path.write_text(yaml.safe_dump({**fields, **changed}))
         keys = ["data_root", str(sysu_root), *TINY[4:], "eval_initial", "false"]
-        return [str(path), "--gpu", "cpu", "--results", str(tmp_path / "results"), *keys]
+        return [str(path), "--device", "cpu", "--results", str(tmp_path / "results"), *keys]
 
     return write
 
@@ -420,16 +423,32 @@ def test_precision_is_what_the_machine_makes_of_the_keys(monkeypatch):
     auto, none, brain = (
         load_config("configs/Demo.yml", ["fp16", "true", "amp_dtype", name]) for name in ("auto", "none", "bf16")
     )
-    on_cpu = reproduce.precision_of("cpu")
+    on_cpu = precision_of("cpu")
     assert [on_cpu(cfg) for cfg in (auto, none, brain)] == ["float32", "float32", "bfloat16"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    elsewhere = reproduce.precision_of("0")
+    elsewhere = precision_of("0")
     assert [elsewhere(cfg) for cfg in (auto, none, brain)] == ["auto", "float32", "bfloat16"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     for supported, name in ((True, "bfloat16"), (False, "float16")):
         monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation, known=supported: known)
-        assert reproduce.precision_of("0")(auto) == name
+        assert precision_of("0")(auto) == name
+
+
+def test_a_mac_s_gpu_computes_in_float32(monkeypatch):
+    monkeypatch.chdir(HOME)
+    assert slots_of("mps", 2, elsewhere=False) == ["mps", "mps"]
+    assert precision_of("mps")(load_config("configs/Demo.yml", ["fp16", "true"])) == "float32"
+
+
+def test_each_job_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for first in ("cuda", "cuda:0", "0", None):
+        assert slots_of(first, 2, elsewhere=False) == ["0", "1"]
+    assert slots_of("cuda:1", 2, elsewhere=True) == ["1", "2"]
+    with pytest.raises(UserError, match="--device cuda:1 --jobs 2: there are 2 GPUs"):
+        slots_of("cuda:1", 2, elsewhere=False)
 
 
 def test_a_warning_is_said_once(regdb_root, table, capsys):
@@ -458,7 +477,7 @@ def test_collecting_starts_nothing(table, tmp_path, monkeypatch, capsys):
     (["configs/tables/none.yml"], "configs/tables/none.yml: cannot be read"),
     (["configs/tables/main_sysu.yml", "data_root", "/nowhere"], "data_root /nowhere: no such folder"),
     (["configs/tables/main_sysu.yml", "--jobs", "0"], "--jobs 0: give 1 or more"),
-    (["configs/tables/main_sysu.yml", "--gpu", "0,1"], "--gpu 0,1: give the number of the first GPU, cpu, or mps"),
+    (["configs/tables/main_sysu.yml", "--gpu", "0,1"], "--device 0,1: give cpu, cuda, cuda:N or mps"),
     (["configs/tables/main_sysu.yml", "lr"], "overrides come in pairs"),
     ([], "the following arguments are required: TABLE.yml"),
 ])  # fmt: skip

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tools import visualize
 from tools.figures.cmc import cmc_curve
-from tools.report import gallery as drawings
+from tools.report import gallery
 from tools.report.opened_run import Choice, Material
 from utils.cli import exit_code
 from utils.errors import UserError
@@ -41,7 +41,7 @@ def refused(tmp_path, capsys):
 
     def run(*arguments) -> str:
         out = tmp_path / "out"
-        words = [*map(str, arguments), "--gpu", "cpu", "--out", str(out)]
+        words = [*map(str, arguments), "--device", "cpu", "--out", str(out)]
         assert exit_code(partial(visualize.main, words)) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1, error
@@ -52,7 +52,7 @@ def refused(tmp_path, capsys):
 
 
 def test_all_pictures_of_a_run(finished):
-    visualize.main([str(finished), "--gpu", "cpu", "--small"])
+    visualize.main([str(finished), "--device", "cpu", "--small"])
     written = sorted((finished / "figures").iterdir())
     assert [path.name for path in written] == [f"{name}.png" for name in FILES]
     for path in written:
@@ -63,7 +63,7 @@ def test_all_pictures_of_a_run(finished):
 def test_one_picture_of_one_ranking(finished, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     words = [str(finished), "--what", "ranked_lists", "--ranking", "cosine", "--protocol", "sysu/indoor/10-shot"]
-    visualize.main([*words, "--queries", "2", "--gpu", "cpu", "--out", str(out), "num_workers", "0"])
+    visualize.main([*words, "--queries", "2", "--device", "cpu", "--out", str(out), "num_workers", "0"])
     assert [path.name for path in out.iterdir()] == ["ranked_lists_cosine.png"]
     assert f"written: {out / 'ranked_lists_cosine.png'}" in capsys.readouterr().out
 
@@ -80,13 +80,13 @@ def test_curves_agree_with_the_runs_rows(material, trained):
 def test_the_pictures_of_a_run_share_one_extraction(material, monkeypatch):
     features, ranked = material.features, material.ranked(material.shown, "mser")
     monkeypatch.setattr(material.evaluator, "extract", lambda *_, **__: pytest.fail("extracted again"))
-    assert [drawn.name for drawn in drawings.distances(material)] == ["distances"]
+    assert [drawn.name for drawn in gallery.distances(material)] == ["distances"]
     assert material.features is features and material.ranked(material.shown, "mser") is ranked
 
 
 def test_ranked_lists_show_pictures_of_the_right_people(material):
     trial = material.ranked(material.shown, "cosine").shown
-    found = drawings.ranked_list(material, trial, "best", 1, 0.5)
+    found = gallery.ranked_list(material, trial, "best", 1, 0.5)
     query = material.benchmark.test.infrared[trial.trial.query[1]]
     assert (found.query.pid, found.query.camera, found.modality) == (query.pid, query.camera, Modality.INFRARED)
     right = [each for each in found.found if each.person.pid == found.query.pid]
@@ -100,14 +100,14 @@ def test_ranked_lists_show_pictures_of_the_right_people(material):
 def test_curves_need_neither_model_nor_data(finished, tmp_path):
     (finished / "best.pth").unlink()
     (finished / "last.pth").unlink()
-    visualize.main([str(finished), "--what", "curves", "--gpu", "cpu", "data_root", str(tmp_path / "nowhere")])
+    visualize.main([str(finished), "--what", "curves", "--device", "cpu", "data_root", str(tmp_path / "nowhere")])
     assert (finished / "figures" / "curves.png").is_file()
 
 
 def test_a_run_that_only_tested_shows_the_model_that_it_tested(run_main, finished, tmp_path, refused):
     assert run_main("--cfg", finished / "config.yml", "--gpu", "cpu", "test_only", "true", "resume", finished, "output_dir", tmp_path / "tested") == 0  # fmt: skip
     (tested,) = (tmp_path / "tested").glob("*/*")
-    visualize.main([str(tested), "--what", "masks", "--gpu", "cpu"])
+    visualize.main([str(tested), "--what", "masks", "--device", "cpu"])
     assert (tested / "figures" / "masks.png").is_file()
     assert "no training curves; the run did not train" in refused(tested, "--what", "curves")
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_drawn_is_said(finished, tmp_path, refused):
     assert "no such folder; set data_root" in refused(finished, "--what", "vimc", "data_root", tmp_path / "nowhere")
     protocol = refused(finished, "--what", "distances", "--protocol", "sysu/all/2-shot")
     assert "--protocol sysu/all/2-shot: sysu has sysu/all/1-shot, sysu/all/10-shot" in protocol
-    assert "does not fit the configured model" in refused(finished, "--what", "masks", "mda_layers", "[0, 0, 0, 0]")
+    assert "was trained with mda_layers" in refused(finished, "--what", "masks", "mda_layers", "[0, 0, 0, 0]")
     for name in ("best.pth", "last.pth"):
         (finished / name).unlink()
     assert "the folder holds no last.pth" in refused(finished, "--what", "masks")
@@ -129,7 +129,7 @@ def test_what_cannot_be_drawn_is_said(finished, tmp_path, refused):
 
 def test_a_folder_that_cannot_be_written_to(finished, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    words = [str(finished), "--what", "curves", "--gpu", "cpu", "--out", str(tmp_path / "file" / "below")]
+    words = [str(finished), "--what", "curves", "--device", "cpu", "--out", str(tmp_path / "file" / "below")]
     assert exit_code(partial(visualize.main, words)) == 2
     assert "below: cannot be made (Not a directory)" in capsys.readouterr().err
 
@@ -137,23 +137,23 @@ def test_a_folder_that_cannot_be_written_to(finished, tmp_path, capsys):
 def test_parts_that_a_run_lacks_are_named():
     nothing = Benchmark("sysu", None, 0, [Record("x", 1, 3, Modality.INFRARED)], None, None, None, None, [])
     with pytest.raises(UserError, match="run: no training image is visible"):
-        drawings.vimc(SimpleNamespace(folder="run", benchmark=nothing))
+        gallery.vimc(SimpleNamespace(folder="run", benchmark=nothing))
     without = SimpleNamespace(folder="run", records=lambda modality: [], masks=lambda records: {})
     with pytest.raises(UserError, match=r"run: the model has no MDA adapters \(mda_layers\)"):
-        drawings.masks(without)
+        gallery.masks(without)
 
 
 def test_report_pictures_leave_out_what_cannot_be_made(finished, caplog, monkeypatch):
     shutil.rmtree(finished / "tensorboard")
     rows = [line for line in (finished / "results.jsonl").read_text().splitlines() if '"train"' not in line]
     (finished / "results.jsonl").write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(visualize, "DRAWINGS", {name: drawings.DRAWINGS[name] for name in ("curves", "masks", "vimc")})
-    pictures = visualize.run_pictures(finished, CPU)
+    monkeypatch.setattr(gallery, "DRAWINGS", {name: gallery.DRAWINGS[name] for name in ("curves", "masks", "vimc")})
+    pictures = gallery.run_pictures(finished, CPU)
     assert [picture.title for picture in pictures] == ["Masks of the adapters", "VIMC"]
     assert all(picture.caption and picture.png.startswith(b"\x89PNG") for picture in pictures)
     assert f"no figure curves: {finished}: no training curves" in caplog.text
 
 
 def test_report_pictures_of_a_folder_that_is_no_run(tmp_path, caplog):
-    assert visualize.run_pictures(tmp_path, CPU) == []
+    assert gallery.run_pictures(tmp_path, CPU) == []
     assert "no figures: " in caplog.text and "not a run folder" in caplog.text

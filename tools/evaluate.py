@@ -21,7 +21,7 @@ from engine.evaluator import result_rows
 from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers, require_rankers
 from tools.features import FeatureFile, read_features
 from utils.cli import Parser, exit_code, natural, positive
-from utils.device import named_device, with_float64
+from utils.device import pick_device, with_float64
 from utils.errors import UserError
 from utils.files import expanded
 from utils.resources import peak_memory_gb
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rankers(args.rank or [], dataset.mser)
     require_meaning(args, dataset, foreign)
     require_place(args.out)
-    device = named_device(args.device)
+    device = pick_device(args.device)
     file = read_features(args.features, foreign.named)
     settings, warnings = foreign.settings(listing(file), args.perm)
     for line in warnings:

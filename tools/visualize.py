@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from engine.retrieval.rankers import PLAIN, RANKERS
-from tools.report.gallery import DRAWINGS, RANKED, Drawn
+from tools.report.gallery import DRAWINGS, RANKED, draw
 from tools.report.opened_run import Choice, Material
-from tools.report.pictures import Picture, write_png
+from tools.report.pictures import write_png
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
-from utils.errors import UserError
 from utils.logging import log_to_terminal, logger
 
 FIGURES = "figures"
@@ -29,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     log_to_terminal()
     names = list(DRAWINGS) if args.what == "all" else [args.what]
-    material = Material(args.run, pick_device(args.gpu), choice(args, names), args.opts)
+    material = Material(args.run, pick_device(args.device), choice(args, names), args.opts)
     folder = args.out or args.run / FIGURES
     drawings = draw(material, names) if args.what == "all" else DRAWINGS[args.what](material)
     for drawn in drawings:
@@ -57,7 +54,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--small", action="store_true", help="Write files of about 100 kB, for web pages (default: 150 dots per inch)."
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"Write to this folder (default: RUN/{FIGURES}).")
-    parser.add_argument("--gpu", default="0", help="Use the GPU of this number, cpu, or mps (default: 0).")
+    parser.add_argument(
+        "--device",
+        "--gpu",
+        help="Compute on cpu, cuda, cuda:N (or N alone) or mps (default: cuda where there is a GPU).",
+    )
     parser.add_argument(
         "opts",
         nargs="*",
@@ -71,25 +72,6 @@ def choice(args: argparse.Namespace, names: Sequence[str]) -> Choice:
     """What of the run the arguments ask for; without a picture that shows a ranking the plain one does, without spectra."""
     rankings = (args.ranking,) if args.ranking else None if RANKED & set(names) else (PLAIN,)
     return Choice(rankings, args.protocol, args.queries, args.small)
-
-
-def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
-    """The named pictures, one after the other; one that this run has no material for is left out, with a warning."""
-    for name in names:
-        try:
-            yield from DRAWINGS[name](material)
-        except UserError as error:
-            logger.warning(f"no figure {name}: {error}")
-
-
-def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
-    """All pictures that can be made of a run; a warning says which could not, and why."""
-    try:
-        material = Material(folder, device, Choice())
-    except UserError as error:
-        logger.warning(f"no figures: {error}")
-        return []
-    return [drawn.picture for drawn in draw(material, list(DRAWINGS))]
 
 
 if __name__ == "__main__":

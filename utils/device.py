@@ -29,53 +29,45 @@ def with_float64(device: torch.device) -> torch.device:
     return CPU if device.type == "mps" else device
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `--gpu` means: "cpu", "mps" (a Mac's GPU) or a GPU's number; the CPU, with a warning, if there is none.
+def parse_device(name: str, argument: str = "--device") -> torch.device:
+    """The device that "cpu", "mps" (a Mac's GPU), "cuda", "cuda:N" or N alone names, whether or not it is here.
 
-    On the CPU, memory that is freed stays the process's own from now on (utils/resources.py). Where torchrun started several processes, each takes the GPU of its number on the machine. Raises UserError for
-    several GPUs in one process and for a GPU that is not there.
+    argument: the one that gave the name, for the UserError about another name.
     """
-    if name == "cpu":
+    found = re.fullmatch("(cpu|mps)|cuda(?::([0-9]+))?|([0-9]+)", name)
+    if not found:
+        hint = "; torchrun --nproc_per_node=N main.py ... uses N GPUs" if argument == "--gpu" else ""
+        raise UserError(f"{argument} {name}: give cpu, cuda, cuda:N or mps{hint}")
+    place, *numbers = found.groups()
+    return torch.device(place) if place else torch.device("cuda", int("".join(filter(None, numbers)) or 0))
+
+
+def pick_device(name: str | None, argument: str = "--device") -> torch.device:
+    """The named device, ready to compute on; None: the first GPU, or the CPU where there is none.
+
+    A number alone, as main.py's default is, falls back to the CPU with a warning where there is no GPU. On the CPU,
+    memory that is freed stays the process's own from now on (utils/resources.py). Where torchrun started several
+    processes, each takes the GPU of its number on the machine. Raises UserError for a GPU that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = parse_device(("cuda" if count else "cpu") if name is None else name, argument)
+    if wanted.type == "mps":
+        return _mac(argument)
+    if wanted.type == "cpu":
         return _cpu()
-    if name == "mps":
-        return _mac("--gpu")
-    if not name.isdecimal():
-        raise UserError(
-            f"--gpu {name}: give the number of one GPU, cpu, or mps; torchrun --nproc_per_node=N main.py ... uses N GPUs"
-        )
-    if not torch.cuda.is_available():
-        hint = "; --gpu mps takes this Mac's" if torch.backends.mps.is_available() else ""
-        logger.warning(f"--gpu {name}: no GPU is available, using the CPU{hint}")
+    if name is not None and name.isdecimal() and not count:
+        hint = f"; {argument} mps takes this Mac's" if torch.backends.mps.is_available() else ""
+        logger.warning(f"{argument} {name}: no GPU is available, using the CPU{hint}")
         return _cpu()
-    number, count = int(name) if alone() else me().local_rank, torch.cuda.device_count()
     if not alone() and me().local_world > count:
         raise UserError(
             f"{me().local_world} processes were started on a machine with {count} GPUs: each needs one of its own; "
             f"give torchrun --nproc_per_node={count}, or give main.py --gpu cpu"
         )
+    number = (wanted.index or 0) if alone() else me().local_rank
     if number >= count:
-        raise UserError(f"--gpu {name}: there are {count} GPUs, numbered from 0")
+        raise UserError(f"{argument} {name}: there are {count or 'no'} GPUs" + (", numbered from 0" if count else ""))
     torch.cuda.set_device(number)  # what asks for "the current GPU" should mean this one
-    return torch.device("cuda", number)
-
-
-def named_device(name: str | None) -> torch.device:
-    """The device that `--device` means: "cpu", "cuda", "cuda:N" or "mps"; None: the first GPU, or the CPU if there is none.
-
-    Raises UserError for another name and for a GPU that is not there.
-    """
-    if name == "mps":
-        return _mac("--device")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    found = re.fullmatch("cpu|cuda(?::([0-9]+))?", ("cuda" if count else "cpu") if name is None else name)
-    if not found:
-        raise UserError(f"--device {name}: give cpu, cuda, cuda:N or mps")
-    if found[0] == "cpu":
-        return CPU
-    number = int(found[1] or 0)
-    if number >= count:
-        raise UserError(f"--device {name}: there are {count or 'no'} GPUs" + (", numbered from 0" if count else ""))
-    torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
 

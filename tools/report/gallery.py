@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from engine.retrieval.ranked import KeptTrial, first_match, nearest, pairs_of
+from tools.experiments.outcome import Outcome
 from tools.figures.cmc import cmc_curve, cmc_figure
 from tools.figures.distance_densities import Pairs, distances_figure
 from tools.figures.embedding_map import SMALLEST, embedding_figure, flatten, pick_pictures
@@ -17,9 +20,11 @@ from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_q
 from tools.figures.style import MODALITY_NAMES, ranking_name, to_png
 from tools.figures.training_curves import curves_figure, progress_curves
 from tools.figures.vimc_examples import operations, pixels, vimc_figure
-from tools.report.opened_run import Material
+from tools.report.opened_run import Choice, Material
 from tools.report.pictures import Picture
+from utils.device import pick_device
 from utils.errors import UserError
+from utils.logging import logger
 from utils.types import Modality, Record
 
 MASKED_IDENTITIES = 2
@@ -169,6 +174,32 @@ DRAWINGS: Mapping[str, Callable[[Material], list[Drawn]]] = {
     drawing.__name__: drawing for drawing in (curves, cmc, ranked_lists, distances, embedding, masks, vimc)
 }
 RANKED = {"cmc", "ranked_lists", "distances"}  # those that need rankings
+
+
+def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
+    """The named pictures, one after the other; one that this run has no material for is left out, with a warning."""
+    for name in names:
+        try:
+            yield from DRAWINGS[name](material)
+        except UserError as error:
+            logger.warning(f"no figure {name}: {error}")
+
+
+def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
+    """All pictures that can be made of a run; a warning says which could not, and why."""
+    try:
+        material = Material(folder, device, Choice())
+    except UserError as error:
+        logger.warning(f"no figures: {error}")
+        return []
+    return [drawn.picture for drawn in draw(material, list(DRAWINGS))]
+
+
+def pictures_of(outcome: Outcome, device: str) -> dict[str, list[Picture]]:
+    """Pictures of the first finished run of the row that the table names for them; {} before there is one."""
+    (row,) = (row for row in outcome.rows if row.name == outcome.table.pictures)
+    finished = [run for run in row.runs if run.state == "finished"]
+    return {f"{row.name}, {run.label}": run_pictures(run.folder, pick_device(device)) for run in finished[:1]}
 
 
 def _png(material: Material, figure: Figure) -> bytes:

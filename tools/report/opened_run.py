@@ -79,7 +79,7 @@ class Material:
         checkpoint = open_checkpoint(self.source, best=True)
         model = build_model(self.cfg, self.benchmark.num_ids)
         require_same_split(checkpoint, self.benchmark, testing=True, allowed=self.cfg.allow_split_mismatch)
-        load_weights_into(model, checkpoint, allow_other_head=True)
+        load_weights_into(model, checkpoint, allow_other_head=True, config=self.cfg)
         return model.to(self.device).eval()
 
     @cached_property
