@@ -15,28 +15,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from yacs.config import CfgNode
-
-from configs import cautions, configuration, given_keys
-from configs.command import DEFAULT_CFG, DEFAULT_SEED, parse
+from configs.command import parse
 from data.build import build_benchmark, build_train_loader, describe
 from engine.build import build_evaluator, build_training, rankings
-from engine.checkpoint import (
-    Checkpoint,
-    load_weights_into,
-    open_checkpoint,
-    require_same_split,
-    resume_notes,
-    tested_stage,
-)
-from losses import build_criterion
-from models import build_model
+from engine.checkpoint import tested_stage
+from engine.start import Start, build_network, build_start
 from utils.cli import run_together
 from utils.device import pick_device
 from utils.logging import log_to_terminal, logger
 from utils.processes import connect, on_main
 from utils.results import format_table, write_rows
-from utils.runs import RESULTS, hold_resumed, open_run, removed_on_failure, working_in
+from utils.runs import RESULTS, open_run, removed_on_failure, working_in
 from utils.seeding import seed_everything
 
 
@@ -44,50 +33,32 @@ def run(argv: Sequence[str] | None) -> None:
     args = parse(argv)
     log_to_terminal()
     device = connect(pick_device(args.gpu, "--gpu"))
-    cfg, checkpoint = open_asked(args.cfg, args.opts)
-    own = checkpoint if checkpoint and checkpoint.origin else None  # of a run, not weights alone
-    for line in [*cautions(cfg), *(resume_notes(own, cfg, args.seed, cfg.test_only) if own else [])]:
-        logger.warning(line)
-    resumed = None if cfg.test_only else own
-    seed = resumed.origin.seed if resumed else DEFAULT_SEED if args.seed is None else args.seed
-    seed_everything(seed, cfg.deterministic)
-
-    benchmark = build_benchmark(cfg, seed)
-    model = build_model(cfg, benchmark.num_ids)
-    if checkpoint:
-        require_same_split(checkpoint, benchmark, cfg.test_only, cfg.allow_split_mismatch)
-        load_weights_into(model, checkpoint, allow_other_head=not resumed, config=cfg)
-    model.to(device)
-    test = build_evaluator(cfg, benchmark, benchmark.test, device)
-    record = {"command": sys.argv, "seed": seed, "device": str(device), "data": describe(cfg, benchmark, test.chance())}
-    where = (cfg.output_dir, cfg.dataset, cfg.prefix, args.desc)
-
-    if cfg.test_only:
-        folder = on_main(partial(open_run, None, where, cfg.dump(), record), received=Path)
+    start = build_start(args.cfg, args.opts, args.seed)
+    seed_everything(start.seed, start.cfg.deterministic)
+    benchmark = build_benchmark(start.cfg, start.seed)
+    model = build_network(start, benchmark).to(device)
+    test = build_evaluator(start.cfg, benchmark, benchmark.test, device)
+    data = describe(start.cfg, benchmark, test.chance())
+    record = {"command": sys.argv, "seed": start.seed, "device": str(device), "data": data}
+    loader = None if start.cfg.test_only else build_train_loader(start.cfg, benchmark, start.seed, device)
+    folder = on_main(partial(open_folder, start, args.desc, record), received=Path)
+    if loader is None:
         with removed_on_failure(folder):
-            rows = test(model, tested_stage(checkpoint), rankings(cfg))
+            rows = test(model, tested_stage(start.checkpoint), rankings(start.cfg))
             on_main(partial(write_rows, folder / RESULTS, rows))
     else:
-        loader, criterion = build_train_loader(cfg, benchmark, seed, device), build_criterion(cfg, benchmark.num_ids)
-        folder = on_main(partial(open_run, resumed and resumed.folder, where, cfg.dump(), record), received=Path)
-        training = build_training(cfg, benchmark, model, loader, criterion, test, folder, seed, device, resumed)
+        training = build_training(start.cfg, benchmark, model, loader, test, folder, start.seed, device, start.resumed)
         with working_in(folder):
-            rows = training.run(rankings(cfg))
+            rows = training.run(rankings(start.cfg))
     epoch = "not known" if rows[0].epoch is None else rows[0].epoch
     logger.info(f"epoch {epoch}, in percent:\n{format_table(rows)}")
     logger.info(f"run folder: {folder}")
 
 
-def open_asked(path: str | None, opts: Sequence[str]) -> tuple[CfgNode, Checkpoint | None]:
-    """The configuration, and what `resume` names. A run's own configuration is the base of what is given."""
-    given = given_keys(path, opts)
-    source, testing = given.get("resume"), given.get("test_only", False)
-    if source and not testing:
-        on_main(partial(hold_resumed, source))
-    checkpoint = open_checkpoint(source, best=testing) if source else None
-    if checkpoint and checkpoint.origin:
-        return configuration(given, (str(checkpoint.path), checkpoint.origin.config)), checkpoint
-    return configuration(given if path else {**given_keys(DEFAULT_CFG, ()), **given}), checkpoint
+def open_folder(start: Start, desc: str | None, record: dict) -> Path:
+    """The folder of the resumed run, or a new one."""
+    where = (start.cfg.output_dir, start.cfg.dataset, start.cfg.prefix, desc)
+    return open_run(start.resumed and start.resumed.folder, where, start.cfg.dump(), record)
 
 
 if __name__ == "__main__":

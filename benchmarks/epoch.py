@@ -36,7 +36,6 @@ from data.samplers import EpochBatchSampler
 from data.sets import sysu
 from engine.build import build_evaluator, build_training
 from engine.run import Training
-from losses import build_criterion
 from models import build_model
 from tools import make_synthetic
 from utils.cli import Parser, exit_code
@@ -184,9 +183,7 @@ def prepare(cfg: CfgNode, benchmark: Benchmark, run: Path, device: torch.device)
     model = build_model(cfg, benchmark.num_ids).to(device)
     test = build_evaluator(cfg, benchmark, benchmark.test, device)
     loader = build_train_loader(cfg, benchmark, SEED, device)
-    return build_training(
-        cfg, benchmark, model, loader, build_criterion(cfg, benchmark.num_ids), test, run, SEED, device, None
-    )
+    return build_training(cfg, benchmark, model, loader, test, run, SEED, device, None)
 
 
 def choose_span(sampler: EpochBatchSampler, batches: int | None, device: torch.device) -> tuple[Span, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from ignite.engine import Engine
 from torch import nn
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
@@ -21,16 +22,14 @@ from engine.retrieval.rankers import DEFAULT, PLAIN, rankers, require_rankers
 from engine.run import Progress, Schedule, Training
 from engine.saving import keep_best
 from engine.states import restore
-from engine.step import STEPS, Step, create_learner, create_trainer
-from losses.criterion import Criterion
+from engine.step import STEPS, Learner, Step, create_learner, create_trainer
+from losses import build_criterion
 from utils.errors import UserError, pick
 from utils.logging import logger
 from utils.processes import alone, me, on_main
 from utils.runs import LAST, TENSORBOARD
 from utils.seeding import RandomStates
-from utils.types import Benchmark, Group, Modality, MserDefaults, Split
-
-PROGRESS_KEYS = ("num_epoch", "eval_initial", "start_eval", "eval_interval", "select")
+from utils.types import Benchmark, Group, Modality, MserDefaults, ResultRow, Split
 
 
 def build_evaluator(cfg: CfgNode, benchmark: Benchmark, split: Split, device: torch.device) -> Evaluator:
@@ -64,63 +63,73 @@ def rankings(cfg: CfgNode) -> Sequence[str]:
     return cfg.rankers or (DEFAULT if cfg.mser else (PLAIN,))
 
 
-def origin_of(cfg: CfgNode, benchmark: Benchmark, seed: int) -> Origin:
-    """What this run's checkpoints say about it."""
-    return Origin(seed, benchmark.name, benchmark.trial, benchmark.num_ids, cfg.select, dict(cfg))
-
-
 def build_training(
     cfg: CfgNode,
     benchmark: Benchmark,
     model: nn.Module,
     loader: DataLoader,
-    criterion: Criterion,
     test: Evaluator,
     folder: Path,
     seed: int,
     device: torch.device,
     checkpoint: Checkpoint | None,
 ) -> Training:
-    """A run in `folder`, new or going on with a checkpoint's states. `model` is on the device, its weights loaded."""
-    model, criterion = synchronise_norms(model, device), criterion.to(device)
-    optimizers = build_optimizers(cfg, model, criterion)
-    dtype = precision(cfg.fp16, cfg.amp_dtype, device)
+    """A run in `folder`, new or resumed with a checkpoint's states. `model` is on the device, its weights loaded."""
     generator = torch.Generator()
-    if cfg.compile and not alone():
-        logger.warning("compile: not with several processes; training goes on without it")
-    augmentation = partial(build_augmentation(cfg), generator=generator)
-    learner = create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile and alone())
+    learner = build_learner(cfg, benchmark, model, generator, device)
     trainer = create_trainer(learner, build_step(cfg))
-    names = ("loss", *criterion.terms)
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
-    attach_statistics(trainer, model)
-    rescue = partial(_rescue, folder)
-    every = 1 if device.type == "cpu" else cfg.log_period
-    attach_guard(trainer, (model, criterion), tuple(optimizers.each.values()), names, every, rescue)
-    attach_log(trainer, optimizers.rates, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
-    report = attach_tensorboard(trainer, optimizers.rates, (*names, "accuracy"), folder / TENSORBOARD)
+    report = build_handlers(cfg, trainer, learner, folder, device)
     parts = {
-        "model": model,
-        "criterion": criterion,
-        "optimizer": optimizers,
-        "scheduler": optimizers.schedule,
+        "model": learner.model,
+        "criterion": learner.criterion,
+        "optimizer": learner.optimizers,
+        "scheduler": learner.optimizers.schedule,
         "scaler": learner.scaler,
         "progress": Progress(),
         "rng": RandomStates(),
     }
     if checkpoint is not None:
         restore(parts, checkpoint)
-        optimizers.follow(cfg.lr, cfg.wd)
+        learner.optimizers.follow(cfg.lr, cfg.wd)
         logger.info(f"resumes after epoch {checkpoint.epoch}, from {checkpoint.path}")
         if checkpoint.path == folder / LAST and 0 < parts["progress"].best_epoch == checkpoint.epoch:
             on_main(partial(keep_best, folder))  # a killed run may have come no further than the last one
-    schedule = Schedule(*(cfg[key] for key in PROGRESS_KEYS))
     selection = test if benchmark.validation is None else build_evaluator(cfg, benchmark, benchmark.validation, device)
-    where = device if alone() else f"{me().world} processes, {device.type}"
-    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype or torch.float32}, {where}")
-    origin = origin_of(cfg, benchmark, seed)
     selection = selection.narrowed(selection.split.quick)
+    schedule = Schedule(cfg.num_epoch, cfg.eval_initial, cfg.start_eval, cfg.eval_interval, cfg.select)
+    where = device if alone() else f"{me().world} processes, {device.type}"
+    dtype = precision(cfg.fp16, cfg.amp_dtype, device) or torch.float32
+    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype}, {where}")
+    origin = Origin(seed, benchmark.name, benchmark.trial, benchmark.num_ids, cfg.select, dict(cfg))
     return Training(trainer, loader, parts, schedule, test, selection, folder, origin, report)
+
+
+def build_learner(
+    cfg: CfgNode, benchmark: Benchmark, model: nn.Module, generator: torch.Generator, device: torch.device
+) -> Learner:
+    """What a step works with: network, criterion, optimisers and augmentation, which draws from `generator`."""
+    if cfg.compile and not alone():
+        logger.warning("compile: not with several processes; training does without it")
+    model = synchronise_norms(model, device)
+    criterion = build_criterion(cfg, benchmark.num_ids).to(device)
+    optimizers = build_optimizers(cfg, model, criterion)
+    augmentation = partial(build_augmentation(cfg), generator=generator)
+    dtype = precision(cfg.fp16, cfg.amp_dtype, device)
+    return create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile and alone())
+
+
+def build_handlers(
+    cfg: CfgNode, trainer: Engine, learner: Learner, folder: Path, device: torch.device
+) -> Callable[[ResultRow], None]:
+    """Guard, log and curves of a training. Returns what adds a row of results to the curves."""
+    names, optimizers = ("loss", *learner.criterion.terms), learner.optimizers
+    attach_statistics(trainer, learner.model)
+    every = 1 if device.type == "cpu" else cfg.log_period
+    modules = (learner.model, learner.criterion)
+    attach_guard(trainer, modules, tuple(optimizers.each.values()), names, every, partial(_rescue, folder))
+    attach_log(trainer, optimizers.rates, (*names, "accuracy"), cfg.log_period, cfg.num_epoch, device)
+    return attach_tensorboard(trainer, optimizers.rates, (*names, "accuracy"), folder / TENSORBOARD)
 
 
 def build_optimizers(cfg: CfgNode, model: nn.Module, criterion: nn.Module) -> Optimizers:

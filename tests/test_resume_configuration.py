@@ -17,6 +17,7 @@ from configs import load_config
 from configs.command import parse
 from configs.defaults import BOTH, KEYS, NOTHING, TEST, affecting
 from engine.checkpoint import load_weights_into, open_checkpoint, resume_notes
+from engine.start import build_asked
 from models import build_model
 from tests.test_model import FULL, filled_by_rule, pictures
 from utils.errors import UserError
@@ -101,7 +102,7 @@ def test_released_weights_give_the_golden_embeddings_through_readmes_command(tmp
     published = build_model(load_config(None, ["pretrained", "none"]), 10)
     torch.save(filled_by_rule(published.state_dict()), tmp_path / "released.pth")
     args = parse(shlex.split(line.replace("WEIGHTS.pth", str(tmp_path / "released.pth")))[2:])
-    cfg, checkpoint = main.open_asked(args.cfg, args.opts)
+    cfg, checkpoint = build_asked(args.cfg, args.opts)
     model = build_model(cfg, 12).eval()  # identities are counted from the data; released heads may have other ones
     load_weights_into(model, checkpoint, allow_other_head=True, config=cfg)
     with torch.no_grad():

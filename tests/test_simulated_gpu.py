@@ -18,7 +18,6 @@ from engine.evaluator import extract_features
 from engine.retrieval import sparse
 from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.rankers import RANKERS
-from losses import build_criterion
 from models import build_model
 from models.fusion import folded
 from tests.conftest import TINY
@@ -87,8 +86,8 @@ def trained(root, folder, device, waits, keys=()):
     benchmark = build_benchmark(cfg, 0)
     model = build_model(cfg, benchmark.num_ids).to(device)
     test = build_evaluator(cfg, benchmark, benchmark.test, device)
-    loader, criterion = build_train_loader(cfg, benchmark, 0, device), build_criterion(cfg, benchmark.num_ids)
-    training = build_training(cfg, benchmark, model, loader, criterion, test, folder, 0, device, None)
+    loader = build_train_loader(cfg, benchmark, 0, device)
+    training = build_training(cfg, benchmark, model, loader, test, folder, 0, device, None)
     trainer, reports = training.trainer, []
     trainer.add_event_handler(Events.ITERATION_STARTED, waits)
 
