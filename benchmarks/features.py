@@ -12,7 +12,7 @@ from data.sets import regdb, sysu
 from utils.types import Exclusion, Features, Modality, MserDefaults, Record, Setting
 
 INTRINSIC = 128  # dimensions that the classes vary in
-# Distance of a picture from its class's centre, relative to that between centres: rank-1 is near 100 % and 50 %.
+# Distance of an image from its class's centre, relative to that between centres: rank-1 is near 100 % and 50 %.
 SPREAD = {"clean": 1.0, "weak": 2.0}
 
 
@@ -44,7 +44,7 @@ def sysu_like(split: Path, spread: float, width: int) -> Data:
 
 
 def regdb_like(identities: int, spread: float, width: int) -> Data:
-    """Ten pictures of each identity in both modalities; 206 identities are a RegDB split."""
+    """Ten images of each identity in both modalities; 206 identities are a RegDB split."""
     visible, infrared = (
         [Record("", identity, regdb.CAMERAS[modality], modality) for identity in range(identities) for _ in range(10)]
         for modality in (Modality.VISIBLE, Modality.INFRARED)

@@ -1,4 +1,4 @@
-"""Training pictures the way they are usually prepared: one at a time, PIL pictures through a chain of transforms."""
+"""Training images the way they are usually prepared: one at a time, PIL images through a chain of transforms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resize(size: tuple[int, int]) -> T.Resize:
 
 
 def augmentation(size: tuple[int, int]) -> Callable[[Image.Image], Tensor]:
-    """What follows the resize in training, for visible pictures."""
+    """What follows the resize in training, for visible images."""
     colour = (T.ColorJitter(hue=HUE_TURN), weighted_grayscale, cross_channel_cutmix, spectrum_jitter)
     return T.Compose([
         T.RandomChoice([T.RandomApply([part], p=0.5) for part in colour]),
@@ -76,5 +76,5 @@ def rectangle(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def gray(plane: np.ndarray) -> Image.Image:
-    """[H, W] uint8 -> an RGB picture of three equal channels."""
+    """[H, W] uint8 -> an RGB image of three equal channels."""
     return Image.fromarray(np.stack([plane] * 3, axis=2))

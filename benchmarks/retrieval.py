@@ -39,7 +39,7 @@ from utils.types import Modality, Record, Setting, Trial
 Result = TypeVar("Result")
 PARTS = ("agreement", "protocols", "forms", "growth", "together")
 REGDB_IDENTITIES = 206
-GROWTH = (5, 10, 20, 50)  # thousand gallery pictures, with a tenth as many queries
+GROWTH = (5, 10, 20, 50)  # thousand gallery images, with a tenth as many queries
 PLAIN_GROWTH = 5
 GAP = 1e-6  # between squared distances, below which float32 may take another neighbour
 
@@ -137,13 +137,13 @@ def check(split: Path, width: int) -> str:
 
 
 def sides(data: Data, setting: Setting, query, gallery) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised embeddings of the chosen infrared queries and visible gallery pictures."""
+    """Normalised embeddings of the chosen infrared queries and visible gallery images."""
     chosen = ((data.features[Modality.INFRARED], query), (data.features[Modality.VISIBLE], gallery))
     return tuple(F.normalize(features.embeddings[:, rows], dim=2).numpy() for features, rows in chosen)
 
 
 def boundaries(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int) -> int:
-    """Pictures whose last neighbour at k1 + 1 or k2, among the queries, is no nearer than the next one by GAP."""
+    """Images whose last neighbour at k1 + 1 or k2, among the queries, is no nearer than the next one by GAP."""
     near = np.sort(plain.squared(np.concatenate([*query, *gallery]), query[0]), axis=1)
 
     def unsure(rows: np.ndarray, k: int) -> np.ndarray:
@@ -246,7 +246,7 @@ def print_growth(args: argparse.Namespace, devices: Iterable[str]) -> None:
 
 
 def one_trial(gallery: int, queries: int, width: int) -> Data:
-    """One trial of the given size, ten infrared pictures of each identity, the original spectrum only."""
+    """One trial of the given size, ten infrared images of each identity, the original spectrum only."""
     visible, infrared = (
         [Record("", number % (queries // 10), camera, modality) for number in range(count)]
         for count, camera, modality in ((gallery, 1, Modality.VISIBLE), (queries, 2, Modality.INFRARED))

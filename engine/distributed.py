@@ -123,7 +123,7 @@ def _by_turns(rows: Tensor) -> Tensor:
 
 
 def gather_features(own: Features, count: int) -> Features:
-    """The features of all `count` pictures of a modality, from each process's run of them (utils/sharding.py)."""
+    """The features of all `count` images of a modality, from each process's run of them (utils/sharding.py)."""
     if alone():
         return own
     runs = [split_in_order(count, rank, me().world) for rank in range(me().world)]

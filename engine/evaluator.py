@@ -1,4 +1,4 @@
-"""From pictures to rows of results: one pass over the test pictures, then every setting and ranking."""
+"""From images to rows of results: one pass over the test images, then every setting and ranking."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", 
 class Evaluator:
     """Evaluates models on one split. Holds no model and no results; evaluations do not depend on their order.
 
-    loaders: every picture of a modality, in the order of the split's records. rankers: by their names in RANKERS.
+    loaders: every image of a modality, in the order of the split's records. rankers: by their names in RANKERS.
     memory_gb: for ranking, beside the embeddings. dtype: of autocast while embedding; None for float32.
     """
 
@@ -76,9 +76,9 @@ class Evaluator:
         return rows
 
     def extract(self, model: nn.Module, with_spectra: bool) -> dict[Modality, Features]:
-        """Embeddings of both modalities; visible pictures in four spectra where asked, infrared ones have one.
+        """Embeddings of both modalities; visible images in four spectra where asked, infrared ones have one.
 
-        Each process embeds the pictures that its loaders have, and gets the embeddings of all.
+        Each process embeds the images that its loaders have, and gets the embeddings of all.
         """
         network = folded(model, autocast=self.dtype is not None)
         records = self.split.records
@@ -94,7 +94,7 @@ class Evaluator:
         return features
 
     def narrowed(self, protocols: Sequence[str]) -> Evaluator:
-        """An evaluator of these protocols that embeds only the pictures they use."""
+        """An evaluator of these protocols that embeds only the images they use."""
         split, rows = narrowed(self.split, protocols)
         evaluator = copy.copy(self)
         evaluator.split = split
@@ -154,9 +154,9 @@ def extract_features(
     with_spectra: bool,
     dtype: torch.dtype | None = None,
 ) -> Features:
-    """Embed every picture once per spectrum; each is decoded once. The features are float32 and stay on the device.
+    """Embed every image once per spectrum; each is decoded once. The features are float32 and stay on the device.
 
-    Nothing waits for the device before the last picture. What a Mac's GPU embeds goes to the CPU, to be ranked there.
+    Nothing waits for the device before the last image. What a Mac's GPU embeds goes to the CPU, to be ranked there.
 
     model: in eval mode.
     """
@@ -178,7 +178,7 @@ def extract_features(
 
 
 def require_finite(embeddings: Tensor, records: Sequence[Record]) -> None:
-    """UserError that names a picture whose embedding, in [V, N, D] of N records, has a NaN or an infinity."""
+    """UserError that names an image whose embedding, in [V, N, D] of N records, has a NaN or an infinity."""
     rows = (~embeddings.isfinite().all(dim=2).all(dim=0)).nonzero()[:, 0].tolist()
     if rows:
         raise UserError(

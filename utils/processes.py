@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 T = TypeVar("T")
-# Longer than any process is waited for: decoding all pictures, or ranking on a CPU, is done by one of them.
+# Longer than any process is waited for: decoding all images, or ranking on a CPU, is done by one of them.
 PATIENCE = timedelta(minutes=30)
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LOST = (

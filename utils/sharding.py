@@ -1,4 +1,4 @@
-"""What each of several processes does: of a training batch, of the test pictures (docs/distributed.md)."""
+"""What each of several processes does: of a training batch, of the test images (docs/distributed.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Visible-Infrared Modality Coordinator: colour augmentations of visible pictures (MCJA paper; docs/method.md, 1).
+"""Visible-Infrared Modality Coordinator: colour augmentations of visible images (MCJA paper; docs/method.md, 1).
 
-Pure functions of batches, [B, 3, H, W] uint8 -> [B, 3, H, W] uint8, with one set of parameters per picture.
+Pure functions of batches, [B, 3, H, W] uint8 -> [B, 3, H, W] uint8, with one set of parameters per image.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def weighted_grayscale(images: Tensor, weights: Tensor) -> Tensor:
 def cross_channel_cutmix(images: Tensor, channels: Tensor, boxes: Tensor) -> Tensor:
     """CC: channel b with a rectangle of channel f in it, as grey.
 
-    channels: [B, 2] int64, (b, f). boxes: [B, 4] int64, (top, left, height, width); what leaves the picture is lost.
+    channels: [B, 2] int64, (b, f). boxes: [B, 4] int64, (top, left, height, width); what leaves the image is lost.
     """
     background, foreground = (select_channel(images, channels[:, part]) for part in (0, 1))
     return torch.where(box_mask(boxes, *images.shape[-2:]), foreground, background)
 
 
 def spectrum_jitter(images: Tensor, channel: Tensor, keep: Tensor) -> Tensor:
-    """SJ: (1 - a) * grey picture of one channel + a * picture, truncated to 8 bits. channel: [B] int64; keep (a): [B]."""
+    """SJ: (1 - a) * grey image of one channel + a * image, truncated to 8 bits. channel: [B] int64; keep (a): [B]."""
     gray = select_channel(images, channel).float()
     return (gray + keep.float()[:, None, None, None] * (images.float() - gray)).to(torch.uint8)
 
@@ -49,12 +49,12 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def select_channel(images: Tensor, channel: Tensor) -> Tensor:
-    """Channel `channel` [B] int64 of each picture, copied to three: its spectrum as a grey picture."""
+    """Channel `channel` [B] int64 of each image, copied to three: its spectrum as a grey image."""
     return _gray(images[torch.arange(len(images), device=images.device), channel])
 
 
 def spectra(images: Tensor) -> list[Tensor]:
-    """The four spectra that MSER compares: the pictures, and their R, G and B channels as grey pictures."""
+    """The four spectra that MSER compares: the images, and their R, G and B channels as grey images."""
     return [images, *(images[:, c : c + 1].expand_as(images) for c in range(3))]
 
 

@@ -1,4 +1,4 @@
-"""The augmentation of a batch on a CPU, compiled by numba: every picture is read once and written once.
+"""The augmentation of a batch on a CPU, compiled by numba: every image is read once and written once.
 
 data/augmentation/mcja.py does the same by tensor operations, which go through the whole batch in memory again and again; both give
 the same bits.
@@ -21,7 +21,7 @@ def augment_pictures(
 
     part [B] int64: HUE to SJ, below 0 for none; turns, keep [B] float32, weights [B, 3] float64, channels [B, 2] and
     patches, erased [B, 4] int64: as data/augmentation/colour.py takes them; offsets [B, 2] int64: of the window in the padded
-    picture; flips [B] bool; grey: of the padding; table [3, 256] float32: the value of each pixel, normalised.
+    image; flips [B] bool; grey: of the padding; table [3, 256] float32: the value of each pixel, normalised.
     """
     scratch = np.empty_like(images[0])
     for b in range(len(images)):
@@ -38,7 +38,7 @@ def augment_pictures(
 
 @compiled
 def recolour(source, part, turn, weights, channels, keep, patch, out):
-    """One colour part on one picture, [3, H, W] uint8."""
+    """One colour part on one image, [3, H, W] uint8."""
     if part == HUE:
         shift_hue(source, turn, out)
     elif part == WG:

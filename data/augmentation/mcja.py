@@ -1,7 +1,7 @@
-"""From uint8 batches to normalised float ones, with per-picture randomness (docs/method.md, 1).
+"""From uint8 batches to normalised float ones, with per-image randomness (docs/method.md, 1).
 
 All random numbers of a batch are one table, drawn on the CPU from an explicit generator; what follows is a function of
-the table and the pictures, so it gives the same on every device and needs no synchronisation. On a CPU one compiled loop
+the table and the images, so it gives the same on every device and needs no synchronisation. On a CPU one compiled loop
 does what the tensor operations below do (data/augmentation/cpu_augment.py).
 """
 
@@ -45,7 +45,7 @@ def augment(
 ) -> Tensor:
     """A training batch, [B, 3, H, W] uint8 on any device -> normalised float32 on the same device.
 
-    modalities: [B] int64, on the CPU as they come from the loader; infrared pictures never get the colour part.
+    modalities: [B] int64, on the CPU as they come from the loader; infrared images never get the colour part.
     generator: of the CPU; a batch takes the same number of values from it whatever is switched on. own: [b] int64, where
     `images` are only these rows of the batch: they become what they are in the whole batch.
     """
@@ -59,7 +59,7 @@ def augment(
 
 
 class Draws:
-    """Uniform random numbers in [0, 1) for each picture of a batch, or for its rows `own`, taken by name."""
+    """Uniform random numbers in [0, 1) for each image of a batch, or for its rows `own`, taken by name."""
 
     COLUMNS = {
         "part": 1, "fires": 1, "amounts": 4, "channels": 2, "cc_tries": 2 * TRIES, "cc_place": 2,
@@ -78,12 +78,12 @@ class Draws:
 
 
 class Colours(NamedTuple):
-    """What the colour part of each of B pictures would be, whether it has one or not; on the CPU."""
+    """What the colour part of each of B images would be, whether it has one or not; on the CPU."""
 
     turns: Tensor  # [B] float64, of the hue
-    weights: Tensor  # [B, 3] float64, of the channels in a grey picture
+    weights: Tensor  # [B, 3] float64, of the channels in a grey image
     channels: Tensor  # [B, 2] int64, two different ones
-    keep: Tensor  # [B] float64, of the picture in a spectrum jitter
+    keep: Tensor  # [B] float64, of the image in a spectrum jitter
     patches: Tensor  # [B, 4] int64, rectangles of a cutmix
 
 
@@ -103,7 +103,7 @@ def draw_colours(recipe: Recipe, draws: Draws, height: int, width: int) -> Colou
 
 
 def draw_parts(modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """[B] int64, which of COLOUR_PARTS, chosen uniformly, acts on each picture: with p = 0.5 on visible ones; -1: none."""
+    """[B] int64, which of COLOUR_PARTS, chosen uniformly, acts on each image: with p = 0.5 on visible ones; -1: none."""
     chosen = (draws["part"] * len(COLOUR_PARTS)).long()
     on = torch.tensor([part in recipe.colour for part in COLOUR_PARTS])[chosen]
     visible = modalities == int(Modality.VISIBLE)  # torch.compile takes a tensor and an IntEnum for never equal
@@ -111,10 +111,10 @@ def draw_parts(modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
 
 
 def colour(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """One of four colour parts on some of the visible pictures.
+    """One of four colour parts on some of the visible images.
 
-    Each part is computed for the pictures that it acts on, whose number changes from batch to batch; computing all
-    four for all pictures would keep every shape, as torch.compile likes it, and take eight times as long without it.
+    Each part is computed for the images that it acts on, whose number changes from batch to batch; computing all
+    four for all images would keep every shape, as torch.compile likes it, and take eight times as long without it.
     """
     acting, colours = draw_parts(modalities, recipe, draws), draw_colours(recipe, draws, *images.shape[-2:])
     out = images.clone()
@@ -157,7 +157,7 @@ def draw_boxes(tries: Tensor, place: Tensor, height: int, width: int, area: tupl
 
 
 def draw_windows(recipe: Recipe, draws: Draws) -> tuple[int, Tensor, Tensor]:
-    """Padding; corners [B, 2] int64 of the windows in the padded pictures; which pictures are flipped, [B] bool."""
+    """Padding; corners [B, 2] int64 of the windows in the padded images; which images are flipped, [B] bool."""
     padding = recipe.padding if recipe.crop else 0
     return padding, (draws["window"] * (2 * padding + 1)).long(), (draws["flip"] < 0.5) & recipe.flip
 
@@ -183,7 +183,7 @@ def draw_erased(recipe: Recipe, draws: Draws, height: int, width: int) -> Tensor
 
 
 def erase(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """Random erasing of normalised pictures: a rectangle becomes 0."""
+    """Random erasing of normalised images: a rectangle becomes 0."""
     if not recipe.erase:
         return images
     boxes = draw_erased(recipe, draws, *images.shape[-2:]).to(images.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Pictures from disk to batches of uint8 tensors."""
+"""Images from disk to batches of uint8 tensors."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ class Pictures:
 
 
 class PictureDataset(Dataset):
-    """Records as pictures; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them.
+    """Records as images; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them.
 
-    pixels: of these records, in their order. rank, world: with several processes, a batch has the pictures of this one.
+    pixels: of these records, in their order. rank, world: with several processes, a batch has the images of this one.
     """
 
     def __init__(self, records: Sequence[Record], pixels: Pixels, rank: int = 0, world: int = 1):

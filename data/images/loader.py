@@ -44,7 +44,7 @@ class Prefetcher:
         return self.loader.batch_sampler
 
     def of(self, rows: Sequence[int]) -> Prefetcher:
-        """A loader of these rows of the same pictures, in this order; of several processes each gets a run of them."""
+        """A loader of these rows of the same images, in this order; of several processes each gets a run of them."""
         kept = ("batch_size", "num_workers", "collate_fn", "pin_memory", "generator")
         settings = {name: getattr(self.loader, name) for name in kept}
         return Prefetcher(type(self.loader)(self.loader.dataset, sampler=own_run(rows), **settings), self.device)

@@ -1,4 +1,4 @@
-"""Where a run takes its pixels from: the pictures, a cache file, main memory or the GPU; the next best where one fails."""
+"""Where a run takes its pixels from: the images, a cache file, main memory or the GPU; the next best where one fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HeldPixels:
 
 
 def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device, workers: int) -> Pixels:
-    """The pictures' pixels where `kind` (disk | ram | gpu | none) says, or at the next best place, with a warning.
+    """The images' pixels where `kind` (disk | ram | gpu | none) says, or at the next best place, with a warning.
 
     path: of the cache file, which "ram" and "gpu" are copied from. device: of the training.
     """

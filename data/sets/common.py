@@ -24,7 +24,7 @@ def require_folder(root: str, inside: str, name: str) -> Path:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Picture files directly in `folder`, sorted by name, hidden ones left out; none if the folder does not exist."""
+    """Image files directly in `folder`, sorted by name, hidden ones left out; none if the folder does not exist."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -59,9 +59,9 @@ def differences(name: str, published: Mapping[str, int], found: Mapping[str, int
 
 
 def fingerprint(root: str, records: Iterable[Record]) -> str:
-    """SHA-256, in hex, of the pictures' names and sizes: tells data sets apart without reading them.
+    """SHA-256, in hex, of the images' names and sizes: tells data sets apart without reading them.
 
-    Raises UserError for a picture that is listed and not there.
+    Raises UserError for an image that is listed and not there.
     """
     digest = hashlib.sha256()
     for path in sorted(record.path for record in records):

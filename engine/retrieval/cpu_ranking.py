@@ -94,9 +94,9 @@ def by_column(lengths, columns, values, width):
 
 @compiled
 def jaccard(out, spectra, chosen, bounds, columns, values, by_bounds, rows, by_values):
-    """Jaccard distances of the chosen rows to G gallery pictures, mean over their spectra: written to out [Q, G].
+    """Jaccard distances of the chosen rows to G gallery images, mean over their spectra: written to out [Q, G].
 
-    The second matrix is the gallery's, from `by_column`; its row g * spectra + s is spectrum s of picture g.
+    The second matrix is the gallery's, from `by_column`; its row g * spectra + s is spectrum s of image g.
     """
     pictures = out.shape[1]
     shared = np.empty(pictures * spectra, values.dtype)

@@ -27,7 +27,7 @@ def k_reciprocal_distance(
 ) -> Tensor:
     """Re-ranked distances, [Q, D], [G, D] float with L2-normalised rows -> [Q, G] in 0..1.
 
-    The neighbours of a picture are its k1 + 1 nearest among all queries and gallery pictures, itself included; its
+    The neighbours of an image are its k1 + 1 nearest among all queries and gallery images, itself included; its
     reciprocal set grows by the sets, of half the size, of its members that share more than two thirds with it. Ties go
     to the lower index, queries first. memory_gb: what the computation may hold beside its arguments and its result.
     """

@@ -28,7 +28,7 @@ class Scores(NamedTuple):
 def ranking_metrics(dist: Array, query_pids: Array, gallery_pids: Array, excluded: Array) -> dict[str, float]:
     """Fractions r1, r5, r10, r20, mAP, mINP of one ranking: [Q, G] float, [Q], [G] int, [Q, G] bool -> floats in 0..1.
 
-    Gallery pictures where `excluded` is True do not exist for that query; a query without a match left does not count,
+    Gallery images where `excluded` is True do not exist for that query; a query without a match left does not count,
     and with no valid query every metric is 0, with a warning. CMC counts identities: each is kept once, at its best position. AP is the
     mean over the matches i = 1.. of i / rank_i; INP is (number of matches) / (rank of the last). Ties in distance go to
     the lower gallery index, and what is not a number is farthest. The arguments are not changed.
@@ -98,7 +98,7 @@ def _query_scores(dist: Tensor, query_pids: Tensor, gallery_pids: Tensor, exclud
 
 
 def positions(dist: Tensor, kept: Tensor) -> Tensor:
-    """Rank of each kept gallery picture among the kept ones, from 1: [Q, G] -> [Q, G] int64; more than G elsewhere."""
+    """Rank of each kept gallery image among the kept ones, from 1: [Q, G] -> [Q, G] int64; more than G elsewhere."""
     order = dist.argsort(dim=1, stable=True)
     ordered = kept.gather(1, order)
     rank = torch.where(ordered, ordered.cumsum(dim=1), dist.shape[1] + 1)

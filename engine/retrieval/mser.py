@@ -27,7 +27,7 @@ def mser_distance(
 ) -> Tensor:
     """Re-ranked distances, [Vq, Q, D], [Vg, G, D] float with L2-normalised rows -> [Q, G] in 0..1.
 
-    Vq > 1 holds the spectra of visible queries (visible-to-infrared), Vg > 1 those of visible gallery pictures
+    Vq > 1 holds the spectra of visible queries (visible-to-infrared), Vg > 1 those of visible gallery images
     (infrared-to-visible); the result is the mean over them. queries_only: only queries may be neighbours. Ties go to
     the lower index in the order queries, gallery, spectrum by spectrum. memory_gb: what the computation may hold beside
     its arguments and its result. Raises ValueError when both have spectra.
@@ -57,7 +57,7 @@ def _among_queries(query: Tensor, gallery: Tensor, parameters: MserDefaults, mem
     pairs = reciprocal_pairs(own, k1 + 1)
     cross, near = survey(queries, gallery, k2, memory_gb)
     expanded = expansion_sources(own, k2)
-    # Without expansion a picture's row of V' is its row of V, and a gallery picture, being nobody's neighbour, has none.
+    # Without expansion an image's row of V' is its row of V, and a gallery image, being nobody's neighbour, has none.
     near = near if k2 > 1 else near[..., :0]
 
     def ranking(columns: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -13,12 +13,12 @@ from engine.retrieval.distances import RESULT_SHARE, blocks, may_keep, squared_d
 from engine.retrieval.neighbours import Neighbours, Pairs, nearest
 from engine.retrieval.sparse import Rows, blend, jaccard_to, mean_rows
 
-# rows of the gallery [G] -> (queries, distances to those gallery pictures [b, G]), a block of queries at a time
+# rows of the gallery [G] -> (queries, distances to those gallery images [b, G]), a block of queries at a time
 Ranking = Callable[[Tensor], Iterator[tuple[slice, Tensor]]]
 
 
 class CrossDistances(NamedTuple):
-    """Squared distances of C queries to N gallery pictures in V spectra, reduced over the spectra.
+    """Squared distances of C queries to N gallery images in V spectra, reduced over the spectra.
 
     Kept where `survey` found that they fit into the memory, else computed when asked for.
     """
@@ -30,7 +30,7 @@ class CrossDistances(NamedTuple):
     maxima: Tensor | None = None  # [N, C]
 
     def blend(self, jaccard: Tensor, rows: Tensor, columns: Tensor, farthest: Tensor, lam: float) -> Tensor:
-        """(1 - lam) jaccard + lam mean distance / farthest, [b, G], of some queries to some gallery pictures; overwrites `jaccard`."""
+        """(1 - lam) jaccard + lam mean distance / farthest, [b, G], of some queries to some gallery images; overwrites `jaccard`."""
         if self.means is not None:
             return blend(jaccard, self.means, rows, columns, farthest, lam)
         queries = take(self.queries, rows, 0)
@@ -40,7 +40,7 @@ class CrossDistances(NamedTuple):
         return jaccard
 
     def farthest(self, columns: Tensor) -> Tensor:
-        """The largest distance of each query to the given gallery pictures, [C]."""
+        """The largest distance of each query to the given gallery images, [C]."""
         if self.maxima is not None:
             return take(self.maxima, columns, 0).amax(dim=0)
         largest = self.queries.new_zeros(len(self.queries))
@@ -54,7 +54,7 @@ class CrossDistances(NamedTuple):
 
 
 def survey(queries: Tensor, gallery: Tensor, k: int, memory_gb: float) -> tuple[CrossDistances, Tensor]:
-    """Distances of queries [C, D] to gallery pictures [V, N, D], and the min(k, C) nearest queries of each, [V, N, k]."""
+    """Distances of queries [C, D] to gallery images [V, N, D], and the min(k, C) nearest queries of each, [V, N, k]."""
     spectra, pictures, _ = gallery.shape
     size, k = len(queries), min(k, len(queries))
     means = maxima = None
@@ -71,19 +71,19 @@ def survey(queries: Tensor, gallery: Tensor, k: int, memory_gb: float) -> tuple[
 
 
 class Expansion(NamedTuple):
-    """Whose rows of V are averaged into a picture's row of V'."""
+    """Whose rows of V are averaged into an image's row of V'."""
 
     queries: Tensor  # [C, k] int64
     gallery: Tensor  # [V, G, k] int64
 
 
 def expansion_sources(near: Neighbours, k2: int) -> Tensor:
-    """The k2 nearest of each picture, [N, k] int64; k2 = 1 means none but itself, whichever tie comes first."""
+    """The k2 nearest of each image, [N, k] int64; k2 = 1 means none but itself, whichever tie comes first."""
     return near.columns[:, :k2] if k2 > 1 else torch.arange(len(near.columns), device=near.columns.device)[:, None]
 
 
 def split(sources: Tensor, queries: int, spectra: int) -> Expansion:
-    """The sources of all pictures, [queries + V G, k], by side, the gallery's by spectrum."""
+    """The sources of all images, [queries + V G, k], by side, the gallery's by spectrum."""
     return Expansion(sources[:queries], sources[queries:].view(spectra, -1, sources.shape[1]))
 
 
@@ -96,7 +96,7 @@ def weights_of(pairs: Pairs, farthest: Tensor) -> Rows:
 
 
 def positive(farthest: Tensor) -> Tensor:
-    """What to divide by; pictures that are all the same have no distance at all."""
+    """What to divide by; images that are all the same have no distance at all."""
     return farthest.clamp(min=torch.finfo(farthest.dtype).tiny)
 
 
@@ -112,13 +112,13 @@ def final_distances(
 ) -> Iterator[tuple[slice, Tensor]]:
     """(1 - lam) Jaccard + lam scaled distance, blocks of queries: mean over the spectra of both sides.
 
-    The rows of `cross` are the queries' spectra one after another; columns: the gallery pictures of `expansion`.
+    The rows of `cross` are the queries' spectra one after another; columns: the gallery images of `expansion`.
     farthest: [C], of the queries.
     """
     encoded = mean_rows(weights, expansion.queries, memory_gb)
     jaccard = jaccard_to(encoded, weights, expansion.gallery, memory_gb)
     count = len(farthest) // spectra
-    # Tensor operations hold a number for each spectrum of a gallery picture, the kernels their mean only.
+    # Tensor operations hold a number for each spectrum of a gallery image, the kernels their mean only.
     width = spectra * len(columns) * (1 if kernels.on_cpu(farthest) else 2 * len(expansion.gallery))
     for part in blocks(count, width, memory_gb, RESULT_SHARE):
         queries = torch.arange(part.start, part.stop, device=farthest.device)

@@ -46,11 +46,11 @@ def mean_rows(weights: Rows, sources: Tensor, memory_gb: float) -> Rows:
 def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) -> Callable[[Tensor], Tensor]:
     """Distances 1 - s / (2 - s), s summing the smaller weight of two rows over all columns: a function of chosen rows.
 
-    It takes rows [Q] int64 of `queries` and gives [Q, G]. The other side, for spectrum v of gallery picture g, is the mean
+    It takes rows [Q] int64 of `queries` and gives [Q, G]. The other side, for spectrum v of gallery image g, is the mean
     of the rows sources[v, g] of `weights`, [V, G, k] int64; the distance is the mean over V. Rows sum to 1 or are empty.
     """
     spectra, pictures, _ = sources.shape
-    sources = sources.transpose(0, 1).flatten(0, 1)  # a picture's spectra stand together
+    sources = sources.transpose(0, 1).flatten(0, 1)  # an image's spectra stand together
     if kernels.on_cpu(sources):
         return partial(_jaccard_in_tiles, queries, weights, sources.contiguous(), spectra)
     gallery = Turned.of(mean_rows(weights, sources, memory_gb))
@@ -63,7 +63,7 @@ def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) 
 
 
 def _jaccard_in_tiles(queries: Rows, weights: Rows, sources: Tensor, spectra: int, chosen: Tensor) -> Tensor:
-    """By compiled loops: a thread makes the rows of some gallery pictures and is done with them while they are in its cache."""
+    """By compiled loops: a thread makes the rows of some gallery images and is done with them while they are in its cache."""
     out = torch.empty(len(chosen), len(sources) // spectra, dtype=weights.values.dtype)
     result, indices, rows = out.numpy(), sources.numpy(), chosen.numpy()
     query_arrays, arrays = ([part.numpy() for part in side[:3]] for side in (queries, weights))

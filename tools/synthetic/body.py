@@ -42,7 +42,7 @@ class Tube(NamedTuple):
 
 
 def sample_pose(rng: np.random.Generator, back_share: float, pitch: float) -> Pose:
-    """A pose for one picture; `back_share` of them walk away from the camera, one in twenty crosses the view."""
+    """A pose for one image; `back_share` of them walk away from the camera, one in twenty crosses the view."""
     facing = rng.random()
     yaw = np.pi if facing < back_share else 0.0
     if rng.random() < 0.05:

@@ -7,11 +7,11 @@ from PIL import Image, ImageDraw
 
 from tools.synthetic.person import Slot, sample_colour
 
-PANORAMA = 4  # a scene is this many pictures wide, so that a person stands before a new part of it every time
+PANORAMA = 4  # a scene is this many images wide, so that a person stands before a new part of it every time
 
 
 class Camera(NamedTuple):
-    """Everything that stays the same from picture to picture."""
+    """Everything that stays the same from image to image."""
 
     infrared: bool
     scene: Image.Image  # "LA", material index and shade, [h, PANORAMA * w] of the drawing canvas
@@ -19,13 +19,13 @@ class Camera(NamedTuple):
     reflected: np.ndarray  # [256 - Slot.SCENE] float32, the same materials in the infrared
     pitch: float  # looking down, radians
     back_share: float  # of the people that walk away
-    scale: tuple[float, float]  # a person's height as a share of the picture's, range
+    scale: tuple[float, float]  # a person's height as a share of the image's, range
     light: float  # direction of the key light, radians from the line of sight
     ambient: float  # 0..1, how flat the light is
     gain: float
     balance: np.ndarray  # [3] float32, white balance
     gamma: float
-    blur: float  # radius in pixels of a picture of 128 rows
+    blur: float  # radius in pixels of an image of 128 rows
     noise: float  # standard deviation, 0..1
 
 

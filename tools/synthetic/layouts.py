@@ -1,4 +1,4 @@
-"""Where the published data sets keep their pictures and lists: what to draw, and the bytes of every list file.
+"""Where the published data sets keep their images and lists: what to draw, and the bytes of every list file.
 
 SYSU-MM01   cam{1..6}/{identity:04d}/{number:04d}.jpg, exp/{train,val,test}_id.{txt,mat}, exp/rand_perm_cam.mat
 RegDB       {Visible,Thermal}/{identity}/*.bmp, idx/{train,test}_{visible,thermal}_{1..10}.txt
@@ -61,7 +61,7 @@ def _cell(items: list) -> np.ndarray:
 
 
 def _generator(seed: int, purpose: int) -> np.random.Generator:
-    # Identity 0 does not exist: these draws are nobody's pictures.
+    # Identity 0 does not exist: these draws are nobody's images.
     return np.random.default_rng((seed, 0, 0, purpose))
 
 
@@ -160,7 +160,7 @@ REGDB_FOLDERS = {1: "Visible", 2: "Thermal"}
 
 
 def regdb(seed: int, ids: int, images: int) -> Plan:
-    """A made-up RegDB: every identity has `images` pictures of either kind; ten random halvings into train and test."""
+    """A made-up RegDB: every identity has `images` images of either kind; ten random halvings into train and test."""
     rng = _generator(seed, 2)
     cameras = {c: CameraSpec(c, folder == "Thermal", 1) for c, folder in REGDB_FOLDERS.items()}
     pictures = [

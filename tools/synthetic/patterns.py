@@ -9,7 +9,7 @@ MARKS = ("disc", "square", "triangle", "cross", "ring", "bar")
 
 
 class Pattern(NamedTuple):
-    """Geometry of a cloth; lengths in body heights, so that 0.1 is about 11 pixels in a 128-pixel picture."""
+    """Geometry of a cloth; lengths in body heights, so that 0.1 is about 11 pixels in a 128-pixel image."""
 
     kind: str  # key of KINDS
     period: float  # repeat length, or size of a single mark

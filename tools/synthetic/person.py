@@ -34,11 +34,11 @@ BOTTOM_KINDS = {
 BAG_KINDS = {"plain": 1, "stripes": 1, "chess": 0.5, "half": 1, "centre": 1}
 
 
-LAMPS = 4  # wavelengths of the infrared lamps, one of which is lit in a picture; dyes differ from one to the next
+LAMPS = 4  # wavelengths of the infrared lamps, one of which is lit in an image; dyes differ from one to the next
 
 
 class Slot(IntEnum):
-    """Index of a person's material in a picture's index map; scenes start at SCENE."""
+    """Index of a person's material in an image's index map; scenes start at SCENE."""
 
     SKIN = 0
     HAIR = 1

@@ -1,4 +1,4 @@
-"""One picture: a posed person before a camera's scene. Pure; all chance comes from the given generator."""
+"""One image: a posed person before a camera's scene. Pure; all chance comes from the given generator."""
 
 import math
 
@@ -113,7 +113,7 @@ def _develop(camera: Camera, levels: Image.Image, shade: Image.Image, rng: np.ra
 
 
 def render(person: Identity, camera: Camera, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A picture uint8 [height, width, 3] of a visible camera, or [height, width] of an infrared one."""
+    """An image uint8 [height, width, 3] of a visible camera, or [height, width] of an infrared one."""
     size = (SUPERSAMPLING * width, SUPERSAMPLING * height)
     canvas = _backdrop(camera, rng, size)
     scale, feet = _place(camera, rng, size)

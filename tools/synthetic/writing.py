@@ -24,7 +24,7 @@ FORMATS = {".jpg": {"format": "JPEG", "quality": 90}, ".bmp": {"format": "BMP"}}
 
 
 class Job(NamedTuple):
-    """All pictures of one identity."""
+    """All images of one identity."""
 
     root: Path
     seed: int
@@ -75,7 +75,7 @@ def _ignore_interrupt() -> None:
 
 
 def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
-    """Run the jobs and yield the number of pictures of each one finished, in any order."""
+    """Run the jobs and yield the number of images of each one finished, in any order."""
     if workers == 1:
         yield from map(draw, jobs)
         return
@@ -95,7 +95,7 @@ def write(root: Path, plan: layouts.Plan, seed: int, size: tuple[int, int], work
         Job(root, seed, size, plan.cameras, list(group))
         for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)
     ]
-    if workers is None:  # a process takes about as long to start as 150 pictures to draw
+    if workers is None:  # a process takes about as long to start as 150 images to draw
         workers = max(1, min(cores(), len(plan.pictures) // 300))
     done, told = 0, time.monotonic()
     for count in draw_all(jobs, min(workers, len(jobs))):
