@@ -11,7 +11,7 @@ from utils.types import Output
 
 
 class Compiled:
-    """A model's forward pass through torch.compile; where that fails, the model itself, with one warning.
+    """A model's forward pass through torch.compile. If that fails, the model itself runs, with one warning.
 
     The backward pass is compiled when it first runs, far from here, so the first batch is tried in both directions
     beforehand. The trial leaves no gradient, and the batch norms' statistics as they were.
@@ -35,7 +35,7 @@ class Compiled:
             answers = (output.embeddings, output.logits, output.pooled, *output.extra.values())
             sum(answer.float().sum() for answer in answers if answer is not None).backward()
         except Exception as error:  # the compiler raises anything
-            logger.warning(f"compile: failed ({reason(error)}); training goes on without it")
+            logger.warning(f"compile: failed ({reason(error)}); training continues without it")
             self.run = self.model
         with torch.no_grad():
             for buffer, before in buffers:

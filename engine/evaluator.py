@@ -76,7 +76,7 @@ class Evaluator:
         return rows
 
     def extract(self, model: nn.Module, with_spectra: bool) -> dict[Modality, Features]:
-        """Embeddings of both modalities; visible images in four spectra where asked, infrared ones have one.
+        """Embeddings of both modalities; visible images in four spectra if `with_spectra`, infrared images in one.
 
         Each process embeds the images that its loaders have, and gets the embeddings of all.
         """

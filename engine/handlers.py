@@ -45,7 +45,7 @@ def batches_done(state: State) -> int:
 
 
 def in_epoch(every: int) -> CallableEventWithFilter:
-    """Every so many iterations, counted from the epoch's start (Ignite's own `every` counts from the run's)."""
+    """Fires after every `every`-th iteration of an epoch (Ignite's own `every` counts from the start of the run)."""
     return Events.ITERATION_COMPLETED(event_filter=lambda engine, _: batches_done(engine.state) % every == 0)
 
 

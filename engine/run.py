@@ -1,4 +1,4 @@
-"""A training run: what it remembers, when it evaluates and saves, and how it goes on after it was stopped."""
+"""A training run: what it remembers, when it evaluates and saves, and how it resumes after it was stopped."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Schedule:
 
 
 class Training:
-    """Runs `trainer` over `loader` for the schedule's epochs, saving everything needed to go on exactly.
+    """Runs `trainer` over `loader` for the schedule's epochs, saving everything that an exact resume needs.
 
     parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress). `test` evaluates the
     final settings, `selection` the quick ones during training; `report` is told all rows. Of several processes the main
@@ -102,7 +102,7 @@ class Training:
 
     def _settle(self) -> None:
         """Bring the folder's files to the state of this run. A finished run keeps the rows of its test until newer exist."""
-        if self.progress.epoch and not (self.folder / LAST).is_file():  # it goes on in a new folder
+        if self.progress.epoch and not (self.folder / LAST).is_file():  # it resumes in a new folder
             save_checkpoint(self.folder, self.origin, self.parts, best=self._is_best())
         rows, path = self._rows(), self.folder / RESULTS
         if not _holds_final(path, rows, self.progress.epoch):

@@ -18,7 +18,7 @@ from utils.runs import BEST, LAST
 
 
 def save_checkpoint(folder: Path, origin: Origin, parts: Mapping[str, Stateful], best: bool = False) -> None:
-    """Replace the folder's last checkpoint with the parts' states; the best one is then the same file, where asked.
+    """Replace the folder's last checkpoint with the parts' states; with `best`, the best one becomes the same file.
 
     Ctrl-C is obeyed when both are on the disk. Raises UserError where that fails, for lack of space for instance; what was
     there before is then as it was.

@@ -106,7 +106,7 @@ def restore(live: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
     """
     path, states, new = checkpoint.path, checkpoint.states, []
     for name, part in live.items():
-        # A run that was not scaled has an empty scaler state; one that goes on in fp16 starts with a new scale.
+        # A run that was not scaled has an empty scaler state; one that resumes in fp16 starts with a new scale.
         if name == "model" or name == "scaler" and not states[name]:
             continue
         try:

@@ -36,7 +36,7 @@ def cross_modality_retrieval_loss(
     """Distance between each query's soft ranking of the other modalities and its ideal one; a scalar.
 
     embeddings: [N, D] float, not normalised (half precision is computed in float32); pids: [N] beside them; modalities:
-    [N], best on the CPU, where asking which rows are of which modality waits for no GPU.
+    [N]; keep it on the CPU, so that selecting rows does not synchronise with the GPU.
     The ideal rank is 1 for every match and n, the gallery's size, for every mismatch. Queries without a match, or with
     matches only, do not count; where none is left the result is a 0 that still carries a graph.
     """

@@ -44,7 +44,7 @@ def _one_way(near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor], foreign: T
 
 
 def _nearest(centres: Tensor, foreign: Tensor) -> Tensor:
-    """Distance of each row's centre to the nearest foreign one: [R, D], bool [R, R] -> [R]; infinite where there is none."""
+    """Distance of each row's centre to the nearest foreign one, or infinity: [R, D], bool [R, R] -> [R]."""
     return pairwise(centres, centres).masked_fill(~foreign, torch.inf).amin(dim=1)
 
 

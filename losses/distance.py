@@ -9,7 +9,7 @@ FLOOR = 1e-12  # of a squared distance: a feature is 1e-6 from itself, and the r
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """The same values in float32 at least; float64 stays."""
+    """The same values [R, D], half precision as float32; float64 stays."""
     return values.float() if values.element_size() < 4 else values
 
 
@@ -25,7 +25,7 @@ def rowwise(first: Tensor, second: Tensor) -> Tensor:
 
 
 def beside(labels: Tensor, values: Tensor) -> Tensor:
-    """The labels on the device of the values; steps keep modalities on the CPU, and the copy waits for nothing."""
+    """labels [R] on the device of the values. Steps keep modalities on the CPU; the copy does not synchronise."""
     return labels.to(values.device, non_blocking=True)
 
 

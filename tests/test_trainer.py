@@ -159,7 +159,7 @@ def test_a_compiled_step_is_the_same_step_even_if_compiling_fails(monkeypatch, c
     for plain, compiled in zip(models[0].state_dict().values(), models[1].state_dict().values()):
         assert torch.equal(plain, compiled)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    expected = ["compile: failed (no kernel for this); training goes on without it"]
+    expected = ["compile: failed (no kernel for this); training continues without it"]
     assert warnings == ([] if compiler.__name__ == "works" else expected)
 
 

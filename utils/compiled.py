@@ -1,4 +1,4 @@
-"""Functions compiled by numba, their machine code kept on the disk where there is a place for it."""
+"""Functions compiled by numba, their machine code kept on the disk if there is a place for it."""
 
 from __future__ import annotations
 

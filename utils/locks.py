@@ -18,8 +18,8 @@ _said: set[str] = set()
 def lock(file: IO) -> bool | None:
     """Take the exclusive lock of an open file, without waiting: True, or False where another process holds it.
 
-    None where there are no locks (Windows, and network file systems mounted without them): that is said once, and work
-    goes on without. The lock is held until the file is closed here and in every process that inherited it.
+    None where there are no locks (Windows, and network file systems mounted without them): a warning says so once, and
+    the work continues without. The lock is held until the file is closed here and in every process that inherited it.
     """
     if fcntl is None:
         return _without("this system")

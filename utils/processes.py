@@ -1,7 +1,8 @@
 """Several processes that work on one run, as torchrun starts them: who this one is, and what they tell one another.
 
 Tensors go through torch.distributed's process group, which `connect` opens for one kind of device. Small objects, and
-the question who speaks, go through torchrun's key-value store: it needs no device, and it outlives a process that ends.
+the choice of the process that prints, go through torchrun's key-value store, which needs no device and outlives a
+process that ends.
 A process that torchrun did not start is alone: then every function here does its work at once, or nothing. torch is
 imported where it is needed, so that the tools which need none start fast.
 """
@@ -155,7 +156,7 @@ def machine_first() -> Iterator[None]:
 
 
 def claim(what: str) -> bool:
-    """Whether this process is the first one to ask for this; True where nobody can be asked any more."""
+    """True for the first process that calls this with `what`, and for every process once the store is gone."""
     if alone():
         return True
     try:

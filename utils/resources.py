@@ -1,4 +1,4 @@
-"""How much memory a computation took, and how much there is."""
+"""How much memory a computation used, and how much is free."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ except ImportError:  # Windows
 def peak_memory_gb(device: torch.device) -> float | None:
     """The most memory held so far, in GB of 2**30 bytes; None where the system does not say.
 
-    On a GPU what tensors took on it, else what the whole process took; a process counts at least what the program that
-    started it held then.
+    On a GPU: the peak of its tensors. On a CPU: the peak resident memory of the process, which is never below that of
+    its parent when it was forked.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30

@@ -107,7 +107,7 @@ def let_go() -> None:
 def hold_resumed(path: str) -> None:
     """hold(the run folder that `resume` names, or that the named file lies in), if there is one.
 
-    UserError for a folder with checkpoints whose run.json is missing: the run could not go on in it.
+    UserError for a folder with checkpoints whose run.json is missing: the run could not be resumed in it.
     """
     named = expanded(path)
     folder = named if named.is_dir() else named.parent

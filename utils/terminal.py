@@ -20,7 +20,7 @@ ERASE = "\r\x1b[K"  # back to the line's first column, and blank to its end
 
 
 def bar_options() -> dict[str, Any]:
-    """Arguments of a tqdm bar: one that fits the terminal however wide it is now, and is hidden where there is none."""
+    """Arguments of a tqdm bar that fits the terminal, however wide it is now, and is hidden if there is none."""
     return {"bar_format": BAR, "dynamic_ncols": True, "disable": hide_bar()}
 
 
@@ -42,7 +42,7 @@ def discard(stream: TextIO | None) -> None:
 
 
 class SaysFaultOnce(logging.Handler):
-    """A handler whose target may fail: that is said once on stderr, in one line, and work goes on."""
+    """A handler whose target may fail: one line on stderr says so once, and the work continues."""
 
     failed = False
 
@@ -91,7 +91,7 @@ class LogFileHandler(SaysFaultOnce, logging.FileHandler):
 
 
 class Levelled(logging.Formatter):
-    """Names the level of a warning or an error in front of its message; other messages stand alone."""
+    """Names the level of a warning or an error in front of its message; other messages stay as they are."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
@@ -100,7 +100,7 @@ class Levelled(logging.Formatter):
 
 
 def wrapped(text: str, columns: int, indent: int = 9) -> str:
-    """One line broken at spaces to fit so many columns, all lines after the first indented. A table stays as it is."""
+    """Break a line at spaces to fit `columns` characters; all but the first are indented. A table stays as it is."""
     if "\n" in text or len(text) < columns:
         return text
     rest = " " * min(indent, columns // 2)

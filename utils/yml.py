@@ -22,7 +22,7 @@ QUOTE.maxlevel = 2
 
 
 class Repeated(yaml.YAMLError):
-    """A key that stands twice in one mapping, of which YAML would silently keep the last."""
+    """A key that occurs twice in one mapping, of which YAML would silently keep the last."""
 
     def __init__(self, key: str, line: int):
         super().__init__(key)
@@ -59,7 +59,7 @@ def read_yml(path: Path, holds: str, hint: str) -> dict[Any, Any]:
 
 
 def parse(text: str) -> Any:
-    """What a YAML text means. Raises one of BROKEN where it means nothing, Repeated where a key stands twice."""
+    """What a YAML text means. Raises one of BROKEN where it means nothing, Repeated if a key occurs twice."""
     return yaml.load(text, Loader=_Loader)
 
 

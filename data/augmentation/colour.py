@@ -54,7 +54,7 @@ def select_channel(images: Tensor, channel: Tensor) -> Tensor:
 
 
 def spectra(images: Tensor) -> list[Tensor]:
-    """The four spectra that MSER compares: the images, and their R, G and B channels as grey images."""
+    """The four spectra that MSER compares, each [B, 3, H, W] uint8: the images, and R, G and B as grey images."""
     return [images, *(images[:, c : c + 1].expand_as(images) for c in range(3))]
 
 

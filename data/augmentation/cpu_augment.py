@@ -51,7 +51,7 @@ def recolour(source, part, turn, weights, channels, keep, patch, out):
 
 @compiled
 def shift_hue(source, turn, out):
-    """|turn| below a third of a turn. The order of the operations is that of vimc.shift_hue, for the same bits."""
+    """|turn| below a third of a turn. The operations have the order of colour.shift_hue, for the same bits."""
     half, one, two, four, six = np.float32(0.5), np.float32(1), np.float32(2), np.float32(4), np.float32(6)
     shift = six * turn
     for y in range(source.shape[1]):
@@ -104,7 +104,7 @@ def spectrum_jitter(source, channel, keep, out):
 
 @compiled
 def shift_window(plane, down, right, flip, grey, values, out):
-    """The window that lies `down` and `right` of one channel [H, W], flipped before where asked; grey outside of it."""
+    """The window that lies `down` and `right` of one channel [H, W], flipped before if `flip`; grey outside of it."""
     height, width = plane.shape
     first = max(0, -right)
     last = max(first, min(width, width - right))

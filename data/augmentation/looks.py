@@ -183,7 +183,7 @@ def brightened(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def window(images: Tensor, corners: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Windows of the images' size in the images with a black border, then mirrored where told, in one gather."""
+    """Pad with black, cut a window, mirror some, in one gather: [n, 3, H, W] -> [n, 3, H, W]."""
     height, width = images.shape[-2:]
     padded = F.pad(images, (padding,) * 4)
     rows = torch.arange(height, device=images.device) + corners[:, :1]
@@ -194,10 +194,10 @@ def window(images: Tensor, corners: Tensor, flips: Tensor, padding: int) -> Tens
 
 
 def in_one_pass(images: Tensor, blocks: Sequence[Block], padding: int) -> Tensor:
-    """What `by_tensors` does, by the compiled loop, with the same bits."""
+    """What `by_tensors` does, by the compiled loop: [B, 3, H, W] uint8 -> [R, 3, H, W] float32, with the same bits."""
     levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
     values = normalise(levels)[0, :, 0].contiguous().numpy()
-    # numpy's memory: it asks for large pages, which come several times faster than torch's small ones.
+    # numpy's memory: it requests large pages, which the system provides several times faster than torch's small ones.
     out = np.empty((sum(len(block.picks) for block in blocks), *images.shape[1:]), np.float32)
     source, start = images.contiguous().numpy(), 0
     for picks, choices, erasing in blocks:

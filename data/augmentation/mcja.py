@@ -46,8 +46,8 @@ def augment(
     """A training batch, [B, 3, H, W] uint8 on any device -> normalised float32 on the same device.
 
     modalities: [B] int64, on the CPU as they come from the loader; infrared images never get the colour part.
-    generator: of the CPU; a batch takes the same number of values from it whatever is switched on. own: [b] int64, where
-    `images` are only these rows of the batch: they become what they are in the whole batch.
+    generator: of the CPU; a batch takes the same number of values from it whatever is switched on. own: [b] int64, the
+    rows of the batch that `images` holds; they get their random numbers of the whole batch. None: all rows.
     """
     draws = Draws(len(modalities), generator, own)
     modalities = modalities if own is None else modalities[own]
@@ -88,7 +88,7 @@ class Colours(NamedTuple):
 
 
 def draw_colours(recipe: Recipe, draws: Draws, height: int, width: int) -> Colours:
-    """The same whatever part is on."""
+    """Colours [B] from `draws`; which parts are switched on has no influence."""
     amounts = draws["amounts"]
     first = (draws["channels"][:, 0] * 3).long()
     other = (first + 1 + (draws["channels"][:, 1] * 2).long()) % 3
@@ -111,7 +111,7 @@ def draw_parts(modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
 
 
 def colour(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """One of four colour parts on some of the visible images.
+    """Apply one of four colour parts to some visible images, [B, 3, H, W] uint8 -> the same shape and type.
 
     Each part is computed for the images that it acts on, whose number changes from batch to batch; computing all
     four for all images would keep every shape, as torch.compile likes it, and take eight times as long without it.
@@ -163,7 +163,7 @@ def draw_windows(recipe: Recipe, draws: Draws) -> tuple[int, Tensor, Tensor]:
 
 
 def shift_window(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """Flip (p = 0.5), then pad with grey and crop a random window of the same size, in one gather."""
+    """Flip (p = 0.5), pad with grey and crop a random window, in one gather: [B, 3, H, W] uint8 -> the same."""
     height, width = images.shape[-2:]
     padding, offsets, flips = draw_windows(recipe, draws)
     rows = torch.arange(height) + offsets[:, :1]
@@ -183,7 +183,7 @@ def draw_erased(recipe: Recipe, draws: Draws, height: int, width: int) -> Tensor
 
 
 def erase(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """Random erasing of normalised images: a rectangle becomes 0."""
+    """Set a rectangle of each normalised image to 0: [B, 3, H, W] float32, boxes [B, 4] int64 -> [B, 3, H, W]."""
     if not recipe.erase:
         return images
     boxes = draw_erased(recipe, draws, *images.shape[-2:]).to(images.device, non_blocking=True)
@@ -191,19 +191,19 @@ def erase(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
 
 
 def on_cpu(images: Tensor) -> bool:
-    """Whether the compiled loop serves."""
+    """Whether the compiled loop can take these images."""
     return images.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def in_one_pass(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """What `augment` does, by the compiled loop."""
+    """What `augment` does, by the compiled loop: [B, 3, H, W] uint8 -> float32, with the same bits."""
     height, width = images.shape[-2:]
     colours, acting = draw_colours(recipe, draws, height, width), draw_parts(modalities, recipe, draws)
     colours = colours._replace(turns=colours.turns.float(), keep=colours.keep.float())
     padding, offsets, flips = draw_windows(recipe, draws)
     levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
     tables = (acting, *colours, offsets, flips, draw_erased(recipe, draws, height, width))
-    # numpy's memory: it asks for large pages, which come several times faster than torch's small ones.
+    # numpy's memory: it requests large pages, which the system provides several times faster than torch's small ones.
     out = np.empty(images.shape, np.float32)
     kernels.augment_pictures(
         images.contiguous().numpy(),

@@ -37,7 +37,7 @@ def load_image(path: str, size: tuple[int, int]) -> Tensor:
 
 
 def _opened(path: str) -> Image.Image:
-    """The image, its header read. ValueError where it claims so many pixels that decoding it would take seconds."""
+    """Open an image and read its header. ValueError for one that claims more than PIXEL_LIMIT pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # ours is one line, and comes sooner

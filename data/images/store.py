@@ -1,4 +1,4 @@
-"""Where a run takes its pixels from: the images, a cache file, main memory or the GPU; the next best where one fails."""
+"""Where a run takes its pixels from: the images, a cache file, main memory or the GPU; if one fails, the next one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device,
 
 
 def find_home(name: str, kind: str, needed: int, device: torch.device) -> torch.device | None:
-    """The device whose memory is to hold so many bytes; None: none. At most half of what is free is taken."""
+    """The device with room for `needed` bytes (at most half of its free memory), or None."""
     if kind == "gpu":
         lack = "there is no GPU in use" if device.type != "cuda" else lack_of_memory(device, needed)
         if lack is None:
@@ -74,7 +74,7 @@ def find_home(name: str, kind: str, needed: int, device: torch.device) -> torch.
 
 
 def lack_of_memory(device: torch.device, needed: int) -> str | None:
-    """Why so many bytes should not be kept there; None where they may."""
+    """Why this many bytes should not be kept on the device; None if they may."""
     free = free_memory(device)
     if free is not None and needed > free / 2:
         kind = "main" if device.type == "cpu" else "GPU"
@@ -87,13 +87,13 @@ def lack_of_memory(device: torch.device, needed: int) -> str | None:
 
 
 def empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Room for pixels; in main memory such that loader workers share it, however they are started."""
+    """An unfilled [N, 3, H, W] uint8 tensor; in main memory, loader workers share it, however they are started."""
     tensor = torch.empty(shape, dtype=torch.uint8, device=device)
     return tensor.share_memory_() if device.type == "cpu" else tensor
 
 
 def fill(tensor: Tensor, batches: Iterable[Tensor]) -> Tensor:
-    """The same tensor, with the batches in it one after the other."""
+    """Copy batches [B, 3, H, W] into `pixels` [N, 3, H, W], one after the other, and return it."""
     start = 0
     for images in batches:
         tensor[start : start + len(images)] = images

@@ -33,7 +33,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def require_disjoint(where: str, **lists: Iterable[int]) -> None:
-    """UserError where an identity stands in two of the named lists, or twice in one: it would be trained and tested."""
+    """UserError if an identity is in two of the named lists, or twice in one: it would be trained and tested."""
     seen: dict[int, str] = {}
     for name, identities in lists.items():
         for identity in identities:

@@ -1,4 +1,4 @@
-"""Distances between rows of embeddings, a block at a time where the whole would be too large."""
+"""Distances between rows of embeddings, a block at a time if the whole would be too large."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def tile_side(memory_gb: float) -> int:
 
 
 def may_keep(entries: int, memory_gb: float) -> bool:
-    """Whether so many float32 numbers may be held during the whole ranking."""
+    """Whether this many float32 numbers may be held during the whole ranking."""
     return 4 * entries <= KEPT_SHARE * memory_gb * 2**30
 
 
 def take(rows: Tensor, chosen: Tensor, dim: int) -> Tensor:
-    """The chosen rows in the given dimension; the tensor itself, not copied, where they are all of them in order."""
+    """The chosen [G] int64 indices of dimension `dim`; the tensor itself if they are all of them in order."""
     if _all_in_order(chosen, rows.shape[dim]):
         return rows
     return rows.index_select(dim, chosen)

@@ -48,7 +48,7 @@ def summary(parts: Iterable[Scores]) -> dict[str, float]:
 
 
 def query_scores(dist: Tensor, query_pids: Tensor, gallery_pids: Tensor, excluded: Tensor) -> Scores:
-    """Scores of every query, arguments as for `ranking_metrics`, all on one device."""
+    """Scores of every query, each [Q] float64 or int64; arguments as for `ranking_metrics`, all on one device."""
     if not dist.numel():
         nothing = dist.new_zeros(len(dist), dtype=torch.float64)
         return Scores(nothing.long(), nothing, nothing)
@@ -78,7 +78,7 @@ def chance_rank1(query_pids: Array, gallery_pids: Array, excluded: Array) -> flo
 
 
 def _position(identities: Tensor, pids: Tensor) -> Tensor:
-    """Where each pid stands among the sorted identities; -1 for a foreign one."""
+    """The position of each pid [N] among the sorted identities [I], [N] int64; -1 for a foreign one."""
     place = torch.searchsorted(identities, pids.to(identities.dtype).contiguous()).clamp(
         max=max(0, len(identities) - 1)
     )
@@ -106,7 +106,7 @@ def positions(dist: Tensor, kept: Tensor) -> Tensor:
 
 
 def identity_ranks(rank: Tensor, match: Tensor, kept: Tensor, gallery_pids: Tensor) -> Tensor:
-    """Rank of each query's identity when every gallery identity stands once, at its best position: [Q] int64."""
+    """Rank of each query's identity when every gallery identity counts once, at its best position: [Q] int64."""
     identities, column = gallery_pids.unique(return_inverse=True)
     absent = rank.shape[1] + 1
     best = rank.new_full((len(rank), len(identities)), absent)
@@ -116,7 +116,7 @@ def identity_ranks(rank: Tensor, match: Tensor, kept: Tensor, gallery_pids: Tens
 
 
 def average_precision(rank: Tensor, match: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """(AP [Q], INP [Q]) float64 from the ranks of the matches and their number; 0 where there is none."""
+    """(AP [Q], INP [Q]) float64 from the ranks of the matches and their number; 0 for a query without matches."""
     most = max(1, int(count.max()))
     hits = torch.where(match, rank, rank.shape[1] + 1).topk(most, dim=1, largest=False).values.sort(dim=1).values
     order = torch.arange(1, most + 1, device=rank.device)

@@ -20,7 +20,7 @@ Ranking = Callable[[Tensor], Iterator[tuple[slice, Tensor]]]
 class CrossDistances(NamedTuple):
     """Squared distances of C queries to N gallery images in V spectra, reduced over the spectra.
 
-    Kept where `survey` found that they fit into the memory, else computed when asked for.
+    They are kept if `survey` found that they fit into the memory, and computed when needed if not.
     """
 
     queries: Tensor  # [C, D], normalised
@@ -96,7 +96,7 @@ def weights_of(pairs: Pairs, farthest: Tensor) -> Rows:
 
 
 def positive(farthest: Tensor) -> Tensor:
-    """What to divide by; images that are all the same have no distance at all."""
+    """The distances [Q] as divisors: 0, of images that are all the same, becomes the smallest positive number."""
     return farthest.clamp(min=torch.finfo(farthest.dtype).tiny)
 
 

@@ -50,7 +50,7 @@ def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) 
     of the rows sources[v, g] of `weights`, [V, G, k] int64; the distance is the mean over V. Rows sum to 1 or are empty.
     """
     spectra, pictures, _ = sources.shape
-    sources = sources.transpose(0, 1).flatten(0, 1)  # an image's spectra stand together
+    sources = sources.transpose(0, 1).flatten(0, 1)  # the spectra of an image are adjacent
     if kernels.on_cpu(sources):
         return partial(_jaccard_in_tiles, queries, weights, sources.contiguous(), spectra)
     gallery = Turned.of(mean_rows(weights, sources, memory_gb))
