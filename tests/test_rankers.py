@@ -220,3 +220,30 @@ def test_a_new_ranker_has_its_columns_in_a_table_and_its_report(toy, run_main, s
     assert "Toy†" in made[".md"] and "Toy" in made[".tex"] and "12.50" in made[".md"]
     assert ",toy,yes,r1," in made[".csv"] and ",cosine,no,r1," in made[".csv"] and "mser" not in made[".csv"]
     assert "Toy† (uses the other queries)" in made[".html"] and "† Toy uses the other queries" in made[".html"]
+
+
+# ------------------------------------------------------------------------------------------------------- one list only
+
+
+def listed_rankers(tree: ast.AST) -> list[str]:
+    """What lists two or more rankers by name: a tuple, list, set, or the keys of a dict."""
+    found = []
+    for node in ast.walk(tree):
+        items = getattr(node, "keys" if isinstance(node, ast.Dict) else "elts", [])
+        names = {item.value for item in items if isinstance(item, ast.Constant) and item.value in RANKERS}
+        found += [ast.unparse(node)] if len(names) > 1 else []
+    return found
+
+
+def test_no_other_file_lists_the_rankers():
+    assert listed_rankers(
+        ast.parse("a = {'mser': 1, 'cosine': 2}; b = ['cosine', 'mser']; c = ('mser', 'rankers')")
+    ) == [
+        "{'mser': 1, 'cosine': 2}",
+        "['cosine', 'mser']",
+    ]
+    packages = ("configs", "data", "engine", "losses", "models", "tools", "utils")
+    paths = [path for package in packages for path in (HOME / package).rglob("*.py")]
+    assert len(paths) > 80
+    listing = [path.name for path in paths if listed_rankers(ast.parse(path.read_text(encoding="utf-8")))]
+    assert listing == ["rankers.py"]

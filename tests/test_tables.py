@@ -229,7 +229,7 @@ def test_a_mistake_in_a_field(table_file, fields, said):
     ({"name": "b", "tests": "c"}, "row 'b': tests = 'c' must name a row above it that trains its model"),
     ({"name": "b", "tests": "b"}, "row 'b': tests = 'b' must name a row above it that trains its model"),
     ({"name": "b", "tests": "a", "keys": {"lr": 1}}, "row 'b': keys: lr needs a training of its own; with `tests`, change only "
-     "eval_amp, mser_k1, mser_k2, mser_lambda, mser_queries_only"),
+     "eval_amp, extra_protocols, mser_k1, mser_k2, mser_lambda, mser_queries_only, test_batch_size"),
     ({"name": "b", "keys": {"mser": False}}, "row 'b': keys: mser cannot be set here: the keys of the table say which rankings all its rows show"),
     ({"name": "b", "ranking": "euclid"}, "row 'b': ranking: 'euclid' is unknown; choose from cosine, mser"),
     ({"name": "b", "published": {"sysu/all/1-shot": {"mser": {"r1": 5}}}}, "row 'b': source is missing: where are the published figures from?"),
@@ -300,6 +300,7 @@ def test_a_training_takes_the_place_of_a_test_that_gives_the_same_numbers(table_
 
 @pytest.mark.parametrize("overrides, said", [
     (["mser_k1", "3"], "mser_k1 cannot be given here: {path} sets it in row 'k1 = 3'"),
+    (["rankers", "cosine"], "rankers cannot be given here: the keys of the table say which rankings all its rows show"),
     (["output_dir", "x"], "output_dir cannot be given here: --results says where runs go"),
     (["lr", "1", "output_dir=x"], "output_dir cannot be given here: --results says where runs go"),
     (["num_epochs", "3"], "command line: unknown key 'num_epochs'; did you mean num_epoch?"),

@@ -10,6 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from configs import load_config
+from configs.defaults import TEST, affecting
 from data.sets import DATASETS
 from engine.build import rankings
 from tools.experiments.fields import NEEDED, ROW_FIELDS, TABLE_FIELDS, is_text, require_fields
@@ -18,13 +19,13 @@ from utils.errors import UserError, pick
 from utils.results import SHOWN
 from utils.yml import quoted, read_yml
 
-TEST_KEYS = {"mser_k1", "mser_k2", "mser_lambda", "mser_queries_only", "eval_amp"}  # no training depends on them
 RUNNERS_KEYS = {
     "resume": "the runner resumes by itself",
     "test_only": "give the row `tests: ROW`",
     "output_dir": "--results says where runs go",
 }
 COLUMN_KEYS = dict.fromkeys(("rankers", "mser"), "the keys of the table say which rankings all its rows show")
+TEST_KEYS = affecting(TEST) - COLUMN_KEYS.keys()  # no training depends on them
 
 
 def read_table(path: Path) -> Table:
