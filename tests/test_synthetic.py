@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
+from data.sets import llcm
 from tools import make_synthetic
 from tools.synthetic import layouts, writing
 from tools.synthetic.person import LAMPS, Slot, luminance, sample_identity
@@ -303,7 +304,7 @@ def test_two_processes_do_not_make_one_data_set(tmp_path, capsys):
 @pytest.mark.parametrize(
     "bad, message",
     [
-        (["--layout", "llcm"], "llcm"),
+        (["--layout", "market"], "market"),
         (["--size", "8", "8"], "--size"),
         (["--cameras", "1", "2"], "infrared"),
         (["--cameras", "1", "7"], "1 2 3 4 5 6"),
@@ -323,3 +324,36 @@ def test_bad_arguments_give_one_line_and_code_2(tmp_path, capsys, bad, message):
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
     assert list(tmp_path.iterdir()) == []
     assert issubclass(UserError, ValueError)
+
+
+# ------------------------------------------------------------------------------------------------------------- LLCM
+
+
+def test_llcm_is_read_back(tmp_path):
+    arguments = ["--layout", "llcm", "--train-ids", "3", "--test-ids", "2", "--images", "2", "--cameras", "1", "3"]
+    assert make_synthetic.main([str(tmp_path / "data"), *arguments, "--size", "48", "24", "--workers", "1"]) == 0
+    benchmark = llcm.load(str(tmp_path / "data"))
+    assert benchmark.num_ids == 3 and len(benchmark.train) == 3 * (4 + 2)  # camera 3 has no infrared sensor
+    assert {(r.camera, r.modality) for r in benchmark.train} == {(1, 0), (3, 0), (1, 1)}
+    assert (len(benchmark.test.visible), len(benchmark.test.infrared)) == (8, 4)
+    assert {record.pid for record in benchmark.test.visible} == {3, 4}
+    i2v, v2i, released = benchmark.test.settings
+    assert [len(setting.trials[0].gallery) for setting in (i2v, v2i, released)] == [4, 2, 8]
+    assert not any("contradict" in line for line in benchmark.warnings)
+    for path, mode in (("test_vis/cam3/0003", "RGB"), ("test_nir/cam1/0003", "L")):
+        with Image.open(next((tmp_path / "data" / path).iterdir())) as image:
+            assert image.mode == mode
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cameras", "3"], "--cameras = 3: needs a visible camera (1 2 3 4 5 6 7 8 9) and an infrared one"),
+        (["--cameras", "10"], "--cameras = 10: choose from 1 2 3 4 5 6 7 8 9"),
+        (["--val-ids", "2"], "--val-ids has no meaning with --layout llcm"),
+        (["--like-sysu", "."], "--like-sysu has no meaning with --layout llcm"),
+    ],
+)
+def test_what_llcm_refuses(tmp_path, capsys, arguments, said):
+    assert make_synthetic.main([str(tmp_path / "data"), "--layout", "llcm", *arguments]) == 2
+    assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Make synthetic images of pedestrians, stored as SYSU-MM01 or RegDB are published.
+"""Make synthetic images of pedestrians, stored as SYSU-MM01, RegDB or LLCM are published.
 
     python -m tools.make_synthetic demo/data --train-ids 64 --test-ids 40 --images 4
 
@@ -14,12 +14,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from data.sets.sysu import INFRARED_CAMERAS
 from tools.synthetic import layouts
 from tools.synthetic.writing import write
 from utils.cli import Parser, exit_code
@@ -29,11 +28,7 @@ from utils.locks import lock
 VERSION = 1  # of the drawings; raise it when the same arguments no longer give the same bytes
 RECORD = "synthetic.json"
 STATE = "unfinished"  # in the folder of a data set that is being made: its arguments; locked by who makes it
-DEFAULTS = {
-    "sysu": {"train_ids": 64, "val_ids": 8, "test_ids": 40, "images": 4, "cameras": [1, 2, 3, 4, 5, 6]},
-    "regdb": {"ids": 104, "images": 10},
-    "like": {},
-}
+LIKE = "sysu"  # whose layout --like-sysu copies
 
 
 # ---------------------------------------------------------------------------------------------------- arguments
@@ -41,42 +36,41 @@ DEFAULTS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Options without a value stay None, so that one that does not belong to the layout is noticed."""
-    sysu, regdb = DEFAULTS["sysu"], DEFAULTS["regdb"]
     parser = Parser(
         prog="python -m tools.make_synthetic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="Create this folder.")
     parser.add_argument(
         "--layout",
-        choices=("sysu", "regdb"),
-        default="sysu",
-        help="Store the images as this data set does (default: sysu).",
+        choices=tuple(layouts.LAYOUTS),
+        default=LIKE,
+        help=f"Store the images as this data set does (default: {LIKE}).",
     )
     for split in ("train", "val", "test"):
         parser.add_argument(
             f"--{split}-ids",
             type=int,
             metavar="N",
-            help=f"Make so many {split} identities (sysu; default: {sysu[split + '_ids']}).",
+            help=f"Make so many {split} identities ({_defaults(split + '_ids')}).",
         )
     parser.add_argument(
         "--ids",
         type=int,
         metavar="N",
-        help=f"Make so many identities, half of them for training (regdb; default: {regdb['ids']}).",
+        help=f"Make so many identities, half of them for training ({_defaults('ids')}).",
     )
     parser.add_argument(
         "--images",
         type=int,
         metavar="N",
-        help=f"Make so many images per identity and camera (default: {sysu['images']}; regdb: {regdb['images']}).",
+        help=f"Make so many images per identity and camera ({_defaults('images')}).",
     )
     parser.add_argument(
         "--cameras",
         type=int,
         nargs="+",
         metavar="C",
-        help="Use these cameras of 1 to 6 (sysu; default: all; 3 and 6 are infrared).",
+        help=f"Use these cameras ({_defaults('cameras')}).",
     )
     parser.add_argument(
         "--like-sysu",
@@ -102,20 +96,29 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _defaults(key: str) -> str:
+    """The layouts that have an option, with its default: "default: sysu 4, regdb 10"."""
+    given = {name: layout.options[key] for name, layout in layouts.LAYOUTS.items() if key in layout.options}
+    words = (f"{name} {_words(own) if isinstance(own, list) else own}" for name, own in given.items())
+    return f"default: {', '.join(words)}"
+
+
 def check(args: argparse.Namespace) -> dict:
     """The arguments that decide the bytes, defaults filled in; UserError names the first bad one."""
-    mode = "like" if args.like_sysu and args.layout == "sysu" else args.layout
+    if args.like_sysu and args.layout != LIKE:
+        raise UserError(f"--like-sysu has no meaning with --layout {args.layout}")
+    options = {} if args.like_sysu else layouts.LAYOUTS[args.layout].options
     chosen = {"version": VERSION, "layout": args.layout, "size": list(args.size), "seed": args.seed}
     for key in ("train_ids", "val_ids", "test_ids", "ids", "images", "cameras"):
         value, option = getattr(args, key), "--" + key.replace("_", "-")
-        if value is not None and key not in DEFAULTS[mode]:
-            raise UserError(f"{option} has no meaning with {'--like-sysu' if mode == 'like' else '--layout ' + mode}")
-        if key in DEFAULTS[mode]:
-            chosen[key] = DEFAULTS[mode][key] if value is None else value
+        if value is not None and key not in options:
+            raise UserError(
+                f"{option} has no meaning with {'--like-sysu' if args.like_sysu else f'--layout {args.layout}'}"
+            )
+        if key in options:
+            chosen[key] = options[key] if value is None else value
         if key not in ("cameras", "val_ids") and chosen.get(key, 1) < 1:
             raise UserError(f"{option} = {value}: must be at least 1")
-    if args.like_sysu and args.layout != "sysu":
-        raise UserError("--like-sysu has no meaning with --layout regdb")
     if chosen.get("val_ids", 0) < 0:
         raise UserError(f"--val-ids = {args.val_ids}: must not be negative")
     if chosen.get("ids", 2) < 2:
@@ -129,20 +132,25 @@ def check(args: argparse.Namespace) -> dict:
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers = {args.workers}: must be at least 1")
     if "cameras" in chosen:
-        chosen["cameras"] = _check_cameras(chosen["cameras"])
-    if mode == "like":
+        chosen["cameras"] = _check_cameras(chosen["cameras"], layouts.LAYOUTS[args.layout])
+    if args.like_sysu:
         chosen["like_sysu"] = _digest(args.like_sysu)
     return chosen
 
 
-def _check_cameras(cameras: list[int]) -> list[int]:
-    given, infrared = sorted(set(cameras)), set(INFRARED_CAMERAS)
-    text = "--cameras = " + " ".join(map(str, cameras))
-    if set(given) - set(layouts.SYSU_CAMERAS):
-        raise UserError(f"{text}: choose from 1 2 3 4 5 6")
-    if not set(given) & infrared or not set(given) - infrared:
-        raise UserError(f"{text}: needs a visible camera (1 2 4 5) and an infrared one (3 6)")
+def _check_cameras(cameras: list[int], layout: layouts.Layout) -> list[int]:
+    given, text = sorted(set(cameras)), "--cameras = " + _words(cameras)
+    known = sorted({*layout.visible, *layout.infrared})
+    if set(given) - set(known):
+        raise UserError(f"{text}: choose from {_words(known)}")
+    if not set(given) & set(layout.visible) or not set(given) & set(layout.infrared):
+        visible, infrared = _words(layout.visible), _words(layout.infrared)
+        raise UserError(f"{text}: needs a visible camera ({visible}) and an infrared one ({infrared})")
     return given
+
+
+def _words(numbers: Iterable[int]) -> str:
+    return " ".join(map(str, numbers))
 
 
 def _digest(folder: Path) -> str:
@@ -160,16 +168,7 @@ def make_plan(args: argparse.Namespace, chosen: dict) -> layouts.Plan:
     """What to draw."""
     if args.like_sysu:
         return layouts.like_sysu(args.like_sysu)
-    if args.layout == "regdb":
-        return layouts.regdb(args.seed, chosen["ids"], chosen["images"])
-    return layouts.sysu(
-        args.seed,
-        chosen["train_ids"],
-        chosen["val_ids"],
-        chosen["test_ids"],
-        chosen["images"],
-        tuple(chosen["cameras"]),
-    )
+    return layouts.LAYOUTS[args.layout].plan(args.seed, chosen)
 
 
 # ------------------------------------------------------------------------------------------------------- folder

@@ -2,20 +2,26 @@
 
 SYSU-MM01   cam{1..6}/{identity:04d}/{number:04d}.jpg, exp/{train,val,test}_id.{txt,mat}, exp/rand_perm_cam.mat
 RegDB       {Visible,Thermal}/{identity}/*.bmp, idx/{train,test}_{visible,thermal}_{1..10}.txt
+LLCM        {vis,nir}/{identity:04d}/*.jpg, test_{vis,nir}/cam{1..9}/{identity:04d}/*.jpg, idx/train_{vis,nir}.txt,
+            idx/test_id.txt
 """
 
 import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.io import savemat
 
+from data.sets import llcm
 from data.sets.sysu import INFRARED_CAMERAS, VISIBLE_CAMERAS
 from data.sets.sysu_lists import NUM_TRIALS, identity_of, load_variable
 from utils.errors import UserError
+from utils.types import Modality
 
 SYSU_CAMERAS = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
+LLCM_INFRARED = tuple(c for c in llcm.CAMERAS if c != 3)
 _MAT_HEADER = b"MATLAB 5.0 MAT-file, written by tools.make_synthetic".ljust(116)
 
 
@@ -43,6 +49,15 @@ class Plan(NamedTuple):
     pictures: list[Picture]
     files: dict[str, bytes]  # lists, by path relative to the root
     summary: str  # one line of counts
+
+
+class Layout(NamedTuple):
+    """How a data set is stored, as make_synthetic asks for it."""
+
+    options: Mapping[str, Any]  # those that it takes, by key, with their defaults
+    plan: Callable[[int, Mapping[str, Any]], Plan]  # (seed, value of each option) -> what to draw
+    visible: tuple[int, ...] = ()  # numbers of the cameras that may be chosen
+    infrared: tuple[int, ...] = ()
 
 
 def mat_bytes(**variables) -> bytes:
@@ -184,3 +199,51 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
         f"{NUM_TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities"
     )
     return Plan(cameras, pictures, files, summary)
+
+
+# --------------------------------------------------------------------------------------------------------- LLCM
+
+
+def plan_llcm(seed: int, train: int, test: int, images: int, cameras: tuple[int, ...]) -> Plan:
+    """A made-up LLCM: identities 0.. are for training, then for test; each was seen by every camera of `cameras`.
+
+    Every camera is two sensors at one place, one of either modality; camera 3 has no infrared one.
+    """
+    specs, pictures = {}, []
+    lists: dict[str, list[str]] = {kind: [] for kind in llcm.FILES.values()}
+    for modality, kind in llcm.FILES.items():
+        for c in cameras:
+            if modality == Modality.INFRARED and c not in LLCM_INFRARED:
+                continue
+            spec = CameraSpec(100 * modality + c, modality == Modality.INFRARED, c)
+            specs[spec.number] = spec
+            for identity in range(train + test):
+                folder = f"{kind}/{identity:04d}" if identity < train else f"test_{kind}/cam{c}/{identity:04d}"
+                for n in range(1, images + 1):
+                    path = f"{folder}/{identity:04d}_c{c:02d}_s{n:06d}_f{n}_{kind}.jpg"
+                    pictures.append(Picture(path, identity + 1, spec.number, n))
+                    if identity < train:
+                        lists[kind].append(f"{path} {identity}\n")
+    files = {f"idx/train_{kind}.txt": "".join(sorted(lines)).encode() for kind, lines in lists.items()}
+    files["idx/test_id.txt"] = (",".join(map(str, range(train, train + test))) + "\n").encode()
+    summary = f"{len(pictures)} images of {train} training and {test} test identities, {len(specs)} sensors"
+    return Plan(specs, pictures, files, summary)
+
+
+# ------------------------------------------------------------------------------------------------------ by name
+
+LAYOUTS = {
+    "sysu": Layout(
+        {"train_ids": 64, "val_ids": 8, "test_ids": 40, "images": 4, "cameras": SYSU_CAMERAS},
+        lambda seed, own: sysu(seed, own["train_ids"], own["val_ids"], own["test_ids"], own["images"], own["cameras"]),
+        VISIBLE_CAMERAS,
+        INFRARED_CAMERAS,
+    ),
+    "regdb": Layout({"ids": 104, "images": 10}, lambda seed, own: regdb(seed, own["ids"], own["images"])),
+    "llcm": Layout(
+        {"train_ids": 64, "test_ids": 40, "images": 2, "cameras": [1, 2, 3, 4]},
+        lambda seed, own: plan_llcm(seed, own["train_ids"], own["test_ids"], own["images"], own["cameras"]),
+        tuple(llcm.CAMERAS),
+        LLCM_INFRARED,
+    ),
+}
