@@ -7,7 +7,8 @@ named here; all else (rates, factors, methods) is its own, as configured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +19,6 @@ from utils.logging import logger
 from utils.results import ROW
 from utils.schema import TEXT, Kind, Shape, both, choice, each, kind, maybe, misfit, optional, parts, real, table, whole
 from utils.tensors import DENSE, WEIGHTS, like
-
-if TYPE_CHECKING:
-    from engine.checkpoint import Checkpoint
 
 EPOCHS = 10**6  # no run is as long
 SEEDS = 2**64 - 1  # the largest that torch takes
@@ -34,6 +32,19 @@ class Stateful(Protocol):
     def state_dict(self) -> Any: ...
 
     def load_state_dict(self, state: Any) -> Any: ...
+
+
+class Saved(Protocol):
+    """What `restore` needs of a checkpoint."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def states(self) -> Mapping[str, Any]: ...
 
 
 def _in_order(progress: Mapping[str, Any], name: str) -> str | None:
@@ -99,12 +110,13 @@ CONTENT = both(
 TAKEN = {"scaler": tuple(SCALE), "progress": tuple(PROGRESS), "rng": tuple(RNG)}
 
 
-def restore(live: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
+def restore(live: Mapping[str, Stateful], checkpoint: Saved) -> None:
     """Load a run's states into all parts but the model, whose weights `load_weights_into` loads.
 
     Raises UserError where one does not fit, after a change of the optimiser, the losses or the model.
     """
-    path, states, new = checkpoint.path, checkpoint.states, []
+    path, states = checkpoint.path, checkpoint.states
+    new: list[str] = []
     for name, part in live.items():
         # A run that was not scaled has an empty scaler state; one that resumes in fp16 starts with a new scale.
         if name == "model" or name == "scaler" and not states[name]:

@@ -2,9 +2,13 @@
 
 import ast
 import re
+from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from configs.defaults import KEYS
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -19,6 +23,21 @@ OURS = {*MAY_IMPORT, "main", "tools", "tests", "benchmarks"}
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 # Functions beside build_* that take the configuration; all of them live in their package's build.py.
 CFG_EDGES = {"data_root", "describe", "_loader", "rankings"}
+# The rooms of tools; a command, which is a file of tools itself, may use all of them but no other command.
+TOOLS_MAY_IMPORT = {"experiments": set(), "figures": set(), "synthetic": set(), "report": {"experiments", "figures"}}
+# Files of one name: what makes the parts of a package from the configuration, and what belongs to one method.
+NAMESAKES = {"__init__.py", "build.py", "mcja.py", "deen.py", "mclnet.py"}
+# Keys that a file may name as strings although it does not read the configuration, and why.
+NAMED_KEYS = {
+    "data/images/loader.py": {"batch_size", "num_workers"},  # arguments of torch's DataLoader
+    "engine/embed.py": {"test_only"},  # rebuilds a model as a test does
+    "engine/start.py": {"test_only"},  # asks whether a run is tested before its configuration is read
+    "tools/report/opened_run.py": {"test_only"},  # so does this
+    "tools/report/run_files.py": {"image_size", "num_epoch"},  # shows these values of a run
+    "tools/experiments/commands.py": {"output_dir", "test_only"},  # writes command lines of main.py
+    "tools/experiments/reading.py": {"output_dir", "test_only"},  # refuses the keys of these command lines
+    "tools/experiments/run_id.py": {"amp_dtype"},  # a run's name holds the precision that it comes to
+}
 TEXTS = [
     path
     for pattern in ("*.py", "*.yml", "*.md", "*.txt", "*.sh", "*.ini", "Makefile", ".ci/*")
@@ -98,7 +117,62 @@ def test_no_relative_and_no_star_imports():
     assert [ast.unparse(node) for node in froms if node.level or node.names[0].name == "*"] == []
 
 
+def modules() -> dict[str, Path]:
+    """Our files by the names that import them."""
+    paths = [ROOT / "main.py", *(path for top in OURS - {"main"} for path in (ROOT / top).rglob("*.py"))]
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+
+
+def imported_modules(tree: ast.Module, known) -> set[str]:
+    """Names of our files that a file imports anywhere in it."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            submodules = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else str(node.module) for name in submodules.values()}
+    return found & known.keys()
+
+
+def test_no_circle_among_files():
+    known = modules()
+    graph = {name: imported_modules(tree_of(path), known) - {name} for name, path in known.items()}
+    assert len(graph) > 150 and {"engine.retrieval.rankers", "utils.cli"} <= graph["tools.evaluate"]
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_tools_stand_on_one_another_in_order():
+    known = modules()
+    for name, path in known.items():
+        top, *rest = name.split(".")
+        if top == "tools" and rest:
+            used = {other.split(".")[1] for other in imported_modules(tree_of(path), known) if other[:6] == "tools."}
+            allowed = {*TOOLS_MAY_IMPORT, "features"} if len(rest) == 1 else TOOLS_MAY_IMPORT[rest[0]] | {rest[0]}
+            assert used <= allowed, name
+
+
+def test_a_file_s_name_tells_it_from_all_others():
+    places = defaultdict(list)
+    for name, path in modules().items():
+        if name.split(".")[0] not in ("tests", "benchmarks"):
+            places[path.name].append(name)
+    assert {name for name, found in places.items() if len(found) > 1} == NAMESAKES
+
+
 # ----------------------------------------------------------------------------------------------------- configuration
+
+
+def test_keys_are_not_named_as_strings_outside_configs():
+    """Sets of keys, such as "those that change nothing", come from the keys' own rows. Names of one word mean more."""
+    keys = {key for key in KEYS if "_" in key}
+    named = {}
+    for path in modules().values():
+        outside = path.relative_to(ROOT).parts[0] not in ("configs", "tests", "benchmarks", "main.py")
+        if outside and path.name != "build.py":
+            strings = {n.value for n in ast.walk(tree_of(path)) if isinstance(n, ast.Constant) and n.value in keys}
+            named |= {name_of(path): strings} if strings else {}
+    assert named == NAMED_KEYS
 
 
 @each([path for path in FILES if path.parts[-2] != "configs"])

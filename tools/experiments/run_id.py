@@ -30,16 +30,8 @@ TALKING = (
     "yml",
 )
 TALK = {f"utils/{name}.py" for name in TALKING}
-# Keys that change no result, in a training neither. The precision that fp16 and amp_dtype mean is a part of its own.
-NO_EFFECT = affecting(NOTHING) | {
-    "prefix",
-    "num_id",
-    "num_cam",
-    "mda_ratio",
-    "allow_split_mismatch",
-    "fp16",
-    "amp_dtype",
-}
+# Keys that name no other run. The precision that fp16 and amp_dtype come to is a part of its own.
+UNNAMED = affecting(NOTHING) | {"fp16", "amp_dtype"}
 
 
 def identity(config: Mapping[str, Any], seed: int, data: str, precision: str, code: str) -> str:
@@ -48,7 +40,7 @@ def identity(config: Mapping[str, Any], seed: int, data: str, precision: str, co
     data: the fingerprint of the pictures. precision: what the steps compute in, on the machine that runs it. code: what
     `code_hash` gives.
     """
-    settings = {key: value for key, value in config.items() if key not in NO_EFFECT}
+    settings = {key: value for key, value in config.items() if key not in UNNAMED}
     content = json.dumps([settings, seed, data, precision], sort_keys=True)
     return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}-{code[:8]}"
 
