@@ -1,4 +1,8 @@
-"""Cross-Modality Retrieval loss (MCJA paper; docs/method.md, 4)."""
+"""Cross-Modality Retrieval loss (MCJA, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; docs/method.md, 4).
+
+L = mean over modalities of mean |r(q, g) - r*(q, g)|: r is the soft rank of the gallery image g for the query q, by cosine
+distance; r* is 1 if both show one identity, else the number of gallery images.
+"""
 
 from __future__ import annotations
 

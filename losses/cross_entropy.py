@@ -1,4 +1,4 @@
-"""Identity classification."""
+"""Identity classification: L = mean over rows of -log softmax(logits)[pid]."""
 
 from __future__ import annotations
 

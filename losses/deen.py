@@ -1,4 +1,7 @@
-"""Losses between the branches of DEEN (Zhang and Wang, CVPR 2023)."""
+"""Losses between the branches of DEEN (Zhang and Wang, CVPR 2023).
+
+CPM = mean over identities of hinges between the centres of both modalities and branches. ORT = sum of <f1, f2> / 3 R.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Losses of MCLNet (Hao et al., ICCV 2021): modality confusion and marginal centres."""
+"""Losses of MCLNet (Hao et al., ICCV 2021): modality confusion and marginal centres.
+
+Confusion = mean over rows of the cross entropy to (1/2, 1/2). Marginal centre = [compact - near - sigma]_+ + [rho - apart]_+.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Losses in which one set of logits teaches another: IV-REID's heads, CAJ's views."""
+"""Losses in which one set of logits teaches another: IV-REID's heads, CAJ's views.
+
+L = mean over rows of KL(softmax(teacher / T) || softmax(student / T)), times T^2 between views.
+"""
 
 from __future__ import annotations
 

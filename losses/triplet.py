@@ -1,4 +1,8 @@
-"""Triplet losses of the two-stream family: the hardest pair, weighted pairs, and centres of the other modality."""
+"""Triplet losses of the two-stream family: the hardest pair, weighted pairs, and centres of the other modality.
+
+Hardest pair (Hermans et al., arXiv:1703.07737): mean [d+ - d- + margin]_+. Weighted pairs (AGW, arXiv:2001.04193):
+mean log(1 + exp(sum w+ d+ - sum w- d-)), with w+ = softmax(d+) and w- = softmax(-d-).
+"""
 
 from __future__ import annotations
 

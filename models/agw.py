@@ -1,4 +1,7 @@
-"""AGW (Ye et al., TPAMI 2021, arXiv:2001.04193): the two-stream network that most siblings start from. CAJ uses it unchanged."""
+"""AGW (Ye et al., TPAMI 2021, arXiv:2001.04193): the two-stream network from which most siblings start, and CAJ's.
+
+A stem for each modality -> shared stages with non-local blocks -> f = GeM(map) -> e = BN(f) -> logits = W e.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class AGW(nn.Module):
         self.classifier = classifier(width, num_ids)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
-        """One shared stage and its non-local blocks."""
+        """One shared stage and its non-local blocks: [R, C, H, W] -> [R, C', H', W']."""
         blocks, adapters = getattr(self.backbone, f"layer{number}"), getattr(self, f"NL_{number}", ())
         return through(blocks, x, self.recompute and self.training, adapters)
 
@@ -62,7 +65,7 @@ class AGW(nn.Module):
         return maps
 
     def answer(self, maps: Tensor, order: Tensor | None = None) -> Output:
-        """What follows the stems; `order` as Streams.enter gives it."""
+        """What follows the stems: maps [R, 64, h, w] -> R answers; `order` [R] as Streams.enter gives it."""
         pooled = restored(gem_pool(self.trunk(maps), self.power), order)
         embeddings = self.bn_neck(pooled)
         return Output(embeddings, self.classifier(embeddings), pooled)

@@ -1,4 +1,7 @@
-"""DEEN (Zhang and Wang, CVPR 2023): aggregation of levels, and two generated branches beside the original one."""
+"""DEEN (Zhang and Wang, CVPR 2023): aggregation of levels, and two generated branches beside the original one.
+
+Two stems -> stages with MFA -> DEE makes three maps of one -> each: f = GeM(map), e = BN(f), logits = W e.
+"""
 
 from __future__ import annotations
 

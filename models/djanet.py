@@ -1,4 +1,7 @@
-"""DJANet: AGW's network with two stems for each modality and earlier maps fused into the third stage's."""
+"""DJANet: AGW's network with two stems for each modality and earlier maps fused into the third stage's.
+
+Four stems -> shared stages, map 3 = fusion of maps 1 to 3 -> f = GeM(map 4) -> e = BN(f) -> logits = W e.
+"""
 
 from __future__ import annotations
 

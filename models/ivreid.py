@@ -1,4 +1,7 @@
-"""IV-REID (linyq17, 2021): one network for both modalities, and a visible and an infrared head that teach each other."""
+"""IV-REID (linyq17, 2021): one network for both modalities, and a visible and an infrared head that teach each other.
+
+ResNet -> f = pooled map -> e = BN(f) -> logits = W e; two more heads give the logits that losses/mutual.py compares.
+"""
 
 from __future__ import annotations
 

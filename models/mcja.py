@@ -1,4 +1,7 @@
-"""The MCJA network (IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; docs/method.md, 3)."""
+"""The MCJA network (IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; docs/method.md, 3).
+
+ResNet with adapters -> f = GeM(map) -> e = BN(f) -> logits = W e. e is trained by all losses, and ranked.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ class MCJA(nn.Module):
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """block(x), whose inner maps are computed again in the backward pass instead of being kept."""
+    """block(x), [R, C, H, W] -> [R, C', H', W'], computing its inner maps again in the backward pass instead of keeping them."""
     return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(block)))
 
 

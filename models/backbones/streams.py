@@ -55,7 +55,7 @@ def restored(values: Tensor, order: Tensor | None) -> Tensor:
 
 
 def through(blocks: nn.Sequential, x: Tensor, recompute: bool, adapters: Sequence[nn.Module] = ()) -> Tensor:
-    """A stage's blocks, the last ones each followed by an adapter; recompute: keep each block's input only."""
+    """Run a stage, [R, C, H, W] -> [R, C', H', W']; each of the last blocks with an adapter after it."""
     for position, block in enumerate(blocks, start=len(adapters) - len(blocks)):
         step = block if position < 0 else nn.Sequential(block, adapters[position])
         x = recomputed(step, x) if recompute else step(x)

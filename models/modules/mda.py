@@ -1,4 +1,7 @@
-"""Modality Distribution Adapter (MCJA paper; docs/method.md, 3)."""
+"""Modality Distribution Adapter (MCJA, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; docs/method.md, 3).
+
+x + BN(g x), g = sigmoid(BN(sum over m of w_m s_m)), s_m = sum over positions of softmax(conv(x))_m x.
+"""
 
 from __future__ import annotations
 

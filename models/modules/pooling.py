@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def gem_pool(fmap: Tensor, p: float = 3.0) -> Tensor:
-    """Generalised-mean pooling, (mean(x^p) + 1e-12)^(1/p): [B, C, H, W] -> [B, C] (Radenovic et al., TPAMI 2019).
+    """Generalised-mean pooling, (mean(x^p) + 1e-12)^(1/p): [B, C, H, W] -> [B, C] (Radenovic et al., arXiv:1711.02512).
 
     p = 1 is the average, p -> infinity the maximum. Half-precision maps are pooled in float32. Values below 0 count as
     0: a map after a ReLU holds none, but behind adapters in stage 4 there are some, of which the root would be NaN.

@@ -81,7 +81,7 @@ def draw_bar(figure: Figure, panels: np.ndarray, layer: AxesImage, top: float) -
 
 
 def soft(grey: np.ndarray) -> np.ndarray:
-    """Grey values 0..255 with less contrast, so that the colours over them stay apart."""
+    """Grey values [H, W] in 0..255 with less contrast, so that the colours over them stay apart."""
     return 60 + 0.6 * grey
 
 
