@@ -92,9 +92,9 @@ def _typed(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
         try:
             found[name] = coerce(key, value)
         except (TypeError, SyntaxError, *BROKEN):
-            raise UserError(
-                f"{where}: {name} = {quoted(value)} must be {NAMES if key.of is str else EXPECTED[key.kind]}"
-            ) from None
+            kind = NAMES if key.of is str else EXPECTED[key.kind]
+            or_switch = ", true or false" if key.switches else ""
+            raise UserError(f"{where}: {name} = {quoted(value)} must be {kind}{or_switch}") from None
         if isinstance(found[name], str):
             fault = fault_of_text(found[name])
             if fault:
@@ -121,7 +121,7 @@ def coerce(key: Key, value: Any) -> Any:
         return tuple(_whole(item) for item in (value if isinstance(value, (list, tuple)) else [value]))
     if key.kind is int:
         return _whole(value)
-    if key.kind is float and not isinstance(value, bool):
+    if key.kind is float and (key.switches or not isinstance(value, bool)):
         return float(value)
     if key.kind is bool and isinstance(value, bool):
         return value

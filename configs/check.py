@@ -14,7 +14,7 @@ from utils.yml import fault_of_name, quoted
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 SAMPLERS_BY_IMAGES = ("none", "cross_modality_random")
-PAIRED_SAMPLERS = ("cross_modality_identity", "identity_cross_modality")
+PAIRED_SAMPLERS = ("cross_modality_identity", "identity_cross_modality", "cross_modality_drawn")
 
 
 def check(cfg: CfgNode) -> None:
@@ -31,7 +31,15 @@ def cautions(cfg: CfgNode) -> list[str]:
         lines.append(f"mda_ratio = {cfg.mda_ratio} has no effect (nor has it in the released model)")
     if cfg.compile and cfg.grad_checkpoint:
         lines.append("compile = True has no effect with grad_checkpoint, which torch cannot compile; switch one off")
+    for key in KEYS.values():
+        if key.needs and cfg[key.name] != key.default and not any(_given(cfg, need) for need in key.needs):
+            lines.append(f"{_said(cfg, key.name)} has no effect without {' or '.join(key.needs)}")
     return lines
+
+
+def _given(cfg: CfgNode, need: str) -> bool:
+    name, _, value = need.partition("=")
+    return cfg[name] == value if value else bool(cfg[name])
 
 
 def _single_keys(cfg: CfgNode) -> Iterator[str]:
@@ -91,10 +99,10 @@ def _between_keys(cfg: CfgNode) -> Iterator[str]:
     if images == 1 or images > BATCH and all(cfg[name] <= BATCH for name in names):
         yield f"{_said(cfg, *names)}: a batch must hold from 2 images, which batch norm needs, to {BATCH:,}"
     blocks = BLOCKS.get(cfg.backbone, cfg.mda_layers)
-    if any(wanted > there for wanted, there in zip(cfg.mda_layers, blocks)):
+    if cfg.model == "mcja" and any(wanted > there for wanted, there in zip(cfg.mda_layers, blocks)):
         yield f"{_said(cfg, 'mda_layers')}: the stages of {cfg.backbone} have {blocks} blocks, so give mda_layers within these"
-    if not (cfg.loss_id or cfg.loss_cmr):
-        yield "loss_id and loss_cmr are both off: nothing to train on"
+    if not any(cfg[name] for name in cfg if name.startswith("loss_")):
+        yield "loss_id, loss_cmr and all other loss_NAME are 0: nothing to train on"
     if cfg.test_only and not cfg.resume:
         yield "test_only needs `resume`: the run folder or checkpoint to test"
 

@@ -41,7 +41,15 @@ class Key(NamedTuple):
     of: type = int  # entries of a tuple: int or str
     affects: str = TRAINING
     is_path: bool = False  # ~ stands for the home folder in it
+    switches: bool = False  # a number for which true is 1 and false is 0
+    # It means something with one of these, "key=value" or a key that is not 0; where there is none, always.
+    needs: tuple[str, ...] = ()
 
+
+TWO_STREAM = ("model=agw", "model=mclnet", "model=djanet")
+LOOKS = tuple(
+    f"augmentation={name}" for name in ("agw", "agw_llcm", "caj", "mclnet", "deen", "ivreid", "djanet", "baseline")
+)
 
 RUN = (
     Key("prefix", str, "MCJA", "first part of the run folder's name", RELEASED, affects=NOTHING),
@@ -63,7 +71,7 @@ DATA = (
     Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE, least=0, most=256, affects=NOTHING),
     Key("cache", str, "disk", "where decoded images are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none"), affects=NOTHING),
     Key("cache_dir", str, "cache", "folder of the files of decoded images: one per data set, part of it and image size", HERE, affects=NOTHING, is_path=True),
-    Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | none", RELEASED),
+    Key("sample_method", str, "norm_triplet", "norm_triplet | cross_modality_random | cross_modality_identity | identity_cross_modality | cross_modality_drawn (AGW's: K/2 images of each modality with replacement) | none", RELEASED),
     Key("p_size", int, 8, "identities in a training batch (P)", PAPER, least=1, most=BATCH),
     Key("k_size", int, 16, "images of each identity in a training batch (K)", PAPER, least=1, most=BATCH),
     Key("batch_size", int, 128, "images in a training batch, for the samplers that do not use P x K", RELEASED, least=1, most=BATCH),
@@ -71,36 +79,78 @@ DATA = (
 )  # fmt: skip
 
 AUGMENTATION = (
-    Key("augmentation", str, "mcja", "how training images are changed: mcja", HERE),
+    Key("augmentation", str, "mcja", "how training images are changed: mcja | agw | agw_llcm | caj | mclnet | deen | ivreid | djanet | baseline", HERE),
     Key("random_flip", bool, True, "horizontal flip, p = 0.5", RELEASED),
     Key("random_crop", bool, True, "pad by `padding`, then crop a random window of image_size", RELEASED),
-    Key("padding", int, 10, "pixels of grey (127) put on every side before the crop", RELEASED, least=0, most=2048),
+    Key("padding", int, 10, "pixels of grey (127; black, for all augmentations but mcja) put on every side before the crop", RELEASED, least=0, most=2048),
     Key("random_erase", bool, True, "erase a random rectangle, p = 0.5", RELEASED),
-    Key("color_jitter", bool, True, "hue shift of up to a fifth of a turn, visible images only, p = 1/8", RELEASED),
-    Key("vimc_wg", bool, True, "weighted grayscale, visible images only, p = 1/8", PAPER),
-    Key("vimc_cc", bool, True, "cross-channel cutmix, visible images only, p = 1/8", PAPER),
-    Key("vimc_sj", bool, True, "spectrum jitter, visible images only, p = 1/8", PAPER),
-    Key("vimc_cc_released", bool, False, "draw the cutmix rectangle with height and width exchanged, as the released code does", RELEASED),
+    Key("erase_chance", float, None, "chance of a rectangle; empty: the method's own", HERE, least=0, most=1, needs=LOOKS),
+    Key("erase_least", float, None, "smallest share of the image that is erased; empty: the method's own", HERE, least=0, most=1, needs=LOOKS),
+    Key("erase_most", float, None, "largest share of the image that is erased; empty: the method's own", HERE, least=0, most=1, needs=LOOKS),
+    Key("grey_chance", float, None, "chance that a visible image is shown grey; empty: the method's own", HERE, least=0, most=1, needs=LOOKS),
+    Key("second_views", bool, True, "show what the augmentation shows twice (caj, djanet, baseline) a second time, changed", HERE),
+    Key("color_jitter", bool, True, "hue shift of up to a fifth of a turn, visible images only, p = 1/8", RELEASED, needs=("augmentation=mcja",)),
+    Key("vimc_wg", bool, True, "weighted grayscale, visible images only, p = 1/8", PAPER, needs=("augmentation=mcja",)),
+    Key("vimc_cc", bool, True, "cross-channel cutmix, visible images only, p = 1/8", PAPER, needs=("augmentation=mcja",)),
+    Key("vimc_sj", bool, True, "spectrum jitter, visible images only, p = 1/8", PAPER, needs=("augmentation=mcja",)),
+    Key("vimc_cc_released", bool, False, "draw the cutmix rectangle with height and width exchanged, as the released code does", RELEASED, needs=("augmentation=mcja",)),
 )  # fmt: skip
 
 MODEL = (
-    Key("model", str, "mcja", "network: mcja", HERE, affects=BOTH),
+    Key("model", str, "mcja", "network: mcja | agw (also CAJ's) | mclnet | deen | djanet | ivreid", HERE, affects=BOTH),
     Key("backbone", str, "resnet50", "resnet18 | resnet34 | resnet50 | resnet101", PAPER, affects=BOTH),
     Key("pretrained", str, "imagenet", "imagenet (torchvision's IMAGENET1K_V1) | none | path of a state-dict file", RELEASED, is_path=True),
     Key("drop_last_stride", bool, False, "stride 1 in the last stage, which doubles the height and width of the final map; weights do not tell how they were trained, so keep it as it was", RELEASED, affects=BOTH),
-    Key("mda_layers", tuple, (0, 2, 3, 0), "MDA adapters after the last n blocks of each of the four stages; all 0 switches MDA off", PAPER, least=0, most=100, length=4, affects=BOTH),
-    Key("mda_m", int, 2, "spatial masks in each MDA adapter (M): 2 for SYSU-MM01, 12 for RegDB", PAPER, least=1, most=1024, affects=BOTH),
+    Key("non_local", str, "one", "inner width of AGW's non-local blocks: one (as released: a ratio divided by itself) | half of the channels (as meant; DJANet) | none: no such blocks", RELEASED, ("one", "half", "none"), affects=BOTH, needs=TWO_STREAM),
+    Key("gem_p", float, 3.0, "power of the pooling; 1 is the average", RELEASED, least=1, most=100, affects=BOTH, needs=TWO_STREAM),
+    Key("private_stem", bool, True, "a first convolution and batch norm for each modality; false: one for both", HERE, affects=BOTH, needs=("model=agw", "model=mclnet")),
+    Key("deen_stages", int, 4, "stages of the backbone that DEEN uses: 4, or 3 as released for RegDB", RELEASED, least=3, most=4, affects=BOTH, needs=("model=deen",)),
+    Key("stem_relu", bool, False, "IV-REID: a ReLU after the first batch norm, which the released code lacks", RELEASED, affects=BOTH, needs=("model=ivreid",)),
+    Key("conv_bias", bool, True, "IV-REID: a bias in every convolution, as released, drawn at random since ImageNet's weights have none", RELEASED, affects=BOTH, needs=("model=ivreid",)),
+    Key("vector", str, None, "what is ranked: neck (after the batch norm) | pool (before it) | s7, s8 (both in one, for djanet and deen); empty: as published", RELEASED, ("neck", "pool", "s7", "s8"), affects=TEST, needs=(*TWO_STREAM, "model=deen")),
+    Key("flip", bool, None, "rank the mean of an image's and its mirror image's vectors; empty: as published (true for deen alone)", RELEASED, affects=TEST, needs=(*TWO_STREAM, "model=deen")),
+    Key("mda_layers", tuple, (0, 2, 3, 0), "MDA adapters after the last n blocks of each of the four stages; all 0 switches MDA off", PAPER, least=0, most=100, length=4, affects=BOTH, needs=("model=mcja",)),
+    Key("mda_m", int, 2, "spatial masks in each MDA adapter (M): 2 for SYSU-MM01, 12 for RegDB", PAPER, least=1, most=1024, affects=BOTH, needs=("model=mcja",)),
     Key("mda_ratio", int, 2, "no effect, as in the released model; kept so that released yml files load", RELEASED, least=-MANY, most=MANY, affects=NOTHING),
 )  # fmt: skip
 
+# name, weight, meaning and source of each loss
+LOSSES = (
+    ("id", 1.0, "cross entropy over identities", PAPER),
+    ("cmr", 1.0, "the Cross-Modality Retrieval loss", PAPER),
+    ("hard", 0.0, "the batch-hard triplet loss", RELEASED),
+    ("wrt", 0.0, "AGW's weighted regularised triplet loss", RELEASED),
+    ("adp", 0.0, "CAJ's enhanced squared difference", RELEASED),
+    ("kl", 0.0, "CAJ's divergence of the plain visible view from infrared", RELEASED),
+    ("centre", 0.0, "the triplet loss to centres of the other modality (DJANet's QCT, the own baseline's)", RELEASED),
+    ("confusion", 0.0, "MCLNet's confusion of the discriminator", RELEASED),
+    ("identity_centre", 0.0, "MCLNet's marginal centres of identities", RELEASED),
+    ("camera_centre", 0.0, "MCLNet's marginal centres of cameras", RELEASED),
+    ("cpm", 0.0, "DEEN's cross-modality pairs", RELEASED),
+    ("ort", 0.0, "DEEN's orthogonality of branches", RELEASED),
+    ("heads", 0.0, "cross entropy of IV-REID's visible and infrared heads", RELEASED),
+    ("distillation", 0.0, "what IV-REID's heads teach each other", RELEASED),
+)
+
 OBJECTIVE = (
-    Key("loss_id", bool, True, "cross entropy over identities", PAPER),
-    Key("loss_cmr", bool, True, "Cross-Modality Retrieval loss", PAPER),
-    Key("cmr_strength", float, 0.5, "regularisation strength of the soft rank; see docs/soft_rank.md before changing it", RELEASED, above=0),
-    Key("soft_rank", str, "auto", "auto: affine form where it is exact, else native | native: always the general form | torchsort: the extension", HERE, ("auto", "native", "torchsort")),
-    Key("step", str, "plain", "what an iteration does: plain (one step of every optimiser)", HERE),
+    *(
+        Key(f"loss_{name}", float, weight, f"weight of {meaning}; true is 1, false 0", source, least=0, switches=True)
+        for name, weight, meaning, source in LOSSES
+    ),
+    Key("cmr_strength", float, 0.5, "regularisation strength of the soft rank; see docs/soft_rank.md before changing it", RELEASED, above=0, needs=("loss_cmr",)),
+    Key("soft_rank", str, "auto", "auto: affine form where it is exact, else native | native: always the general form | torchsort: the extension", HERE, ("auto", "native", "torchsort"), needs=("loss_cmr",)),
+    Key("margin", float, 0.3, "margin of loss_hard and of loss_centre", RELEASED, least=0, needs=("loss_hard", "loss_centre")),
+    Key("triplet_on", str, "pooled", "what loss_hard compares: pooled vectors | embeddings after the neck (IV-REID)", RELEASED, ("pooled", "embeddings"), needs=("loss_hard",)),
+    Key("wrt_alpha", float, 1.0, "loss_wrt, loss_adp: factor of the distances in their weights", RELEASED, above=0, needs=("loss_wrt", "loss_adp")),
+    Key("wrt_gamma", float, 1.0, "loss_wrt, loss_adp: factor of the difference of weighted distances", RELEASED, above=0, needs=("loss_wrt", "loss_adp")),
+    Key("wrt_shifted", bool, False, "loss_wrt, loss_adp: shift the negatives' softmax, which as released loses its weights at distances above 14", HERE, needs=("loss_wrt", "loss_adp")),
+    Key("centre_sigma", float, 8.0, "loss_identity_centre, loss_camera_centre: margin around the nearest row", RELEASED, least=0, needs=("loss_identity_centre", "loss_camera_centre")),
+    Key("centre_rho", float, 4500.0, "the same losses: squared distance that centres should keep", RELEASED, least=0, needs=("loss_identity_centre", "loss_camera_centre")),
+    Key("centres_trained", bool, False, "the same losses: train the centres, which the released code leaves at their random start", HERE, needs=("loss_identity_centre", "loss_camera_centre")),
+    Key("distillation", str, "batchmean", "loss_distillation divides by rows (batchmean, as released for SYSU-MM01) | by rows and classes (mean, as released for RegDB)", RELEASED, ("batchmean", "mean"), needs=("loss_distillation",)),
+    Key("step", str, "plain", "what an iteration does: plain (one step of every optimiser) | confusion (MCLNet: the discriminator's first)", HERE),
     Key("optimizer", str, "adam", "adam | sgd (Nesterov momentum 0.9)", HERE),
-    Key("schedule", str, "steps", "how the learning rate changes: steps (to a tenth after each of `lr_step`) | cosine (to 0 after the last epoch)", HERE),
+    Key("schedule", str, "steps", "how the learning rate changes: steps (to a tenth after each of `lr_step`) | steps_from_tenth (the same after a warm-up from a tenth: DJANet) | cosine (to 0 after the last epoch)", HERE),
     Key("warmup", int, 0, "epochs in which the learning rate rises linearly to its full size", HERE, least=0, most=MANY),
     Key("lr", float, 3.5e-4, "learning rate", PAPER, above=0),
     Key("wd", float, 5e-4, "weight decay, coupled (L2), on every parameter", RELEASED, least=0),

@@ -73,14 +73,31 @@ def identity_cross_modality(rng: np.random.Generator, pids: ndarray, modalities:
     return _draw_groups(rng, chunks, sizes.p)
 
 
+def cross_modality_drawn(rng: np.random.Generator, pids: ndarray, modalities: ndarray, sizes: Sizes) -> Batches:
+    """[visible: P identities x K/2][infrared: the same P x K/2], drawn anew for each batch, images with replacement.
+
+    AGW's rule and its successors'. An epoch has n // (P K/2) + 1 batches, n the images of the larger modality; identities
+    of one modality are left out.
+    """
+    rows = _rows_by_modality(pids, modalities)
+    identities, half = np.array(list(rows)), sizes.k // 2
+    longest = max(sum(len(parts[m]) for parts in rows.values()) for m in Modality)
+    batches = []
+    for _ in range(longest // (sizes.p * half) + 1):
+        group = rng.choice(identities, sizes.p, replace=False)
+        batches.append([row for m in Modality for pid in group for row in rng.choice(rows[pid][m], half).tolist()])
+    return batches
+
+
 SAMPLERS: dict[str, Callable[[np.random.Generator, ndarray, ndarray, Sizes], Batches]] = {
     "none": plain,
     "norm_triplet": norm_triplet,
     "cross_modality_random": cross_modality_random,
     "cross_modality_identity": cross_modality_identity,
     "identity_cross_modality": identity_cross_modality,
+    "cross_modality_drawn": cross_modality_drawn,
 }
-NEEDS_BOTH = (cross_modality_identity, identity_cross_modality)
+NEEDS_BOTH = (cross_modality_identity, identity_cross_modality, cross_modality_drawn)
 BY_PICTURES = (plain, cross_modality_random)  # know no identities, so p_size and k_size mean nothing to them
 
 

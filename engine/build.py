@@ -17,7 +17,7 @@ from engine.checkpoint import Checkpoint, Origin
 from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
 from engine.handlers import attach_epochs, attach_guard, attach_log, attach_tensorboard
-from engine.optim import OPTIMIZERS, SCHEDULES, Optimizers, Plan, precision
+from engine.optim import OPTIMIZERS, Optimizers, build_factor, precision
 from engine.retrieval.rankers import DEFAULT, PLAIN, rankers, require_rankers
 from engine.run import Progress, Schedule, Training
 from engine.saving import keep_best
@@ -137,8 +137,7 @@ def build_optimizers(cfg: CfgNode, model: nn.Module, criterion: nn.Module) -> Op
     learned = [parameter for parameter in criterion.parameters() if parameter.requires_grad]
     groups = {**model.groups(), "criterion": Group(learned)}
     make = pick(OPTIMIZERS, cfg.optimizer, "optimizer")
-    factor = pick(SCHEDULES, cfg.schedule, "schedule")(Plan(cfg.num_epoch, cfg.lr_step, cfg.warmup))
-    return Optimizers(groups, make, cfg.lr, cfg.wd, factor)
+    return Optimizers(groups, make, cfg.lr, cfg.wd, build_factor(cfg))
 
 
 def build_step(cfg: CfgNode) -> Step:

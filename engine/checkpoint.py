@@ -20,7 +20,7 @@ from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
 STATES = ("criterion", "optimizer", "scheduler", "scaler", "progress", "rng")
-HEAD = "classifier.weight"
+WRAPPERS = ("net", "state_dict", "model")  # under which released checkpoints hold their weights
 HARMLESS = affecting(NOTHING)
 
 
@@ -69,6 +69,7 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
         spare = file.with_name(BEST)
         whole = file.name == LAST and peek(spare) is not None
         raise UserError(f"{error}" + (f"; resume {spare} goes on from the best epoch" if whole else "")) from None
+    content = _unwrapped(content)
     if is_weights(content):
         _require(file, content, WEIGHTS)
         return Checkpoint(file, content, None, {})
@@ -80,6 +81,13 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
     origin = Origin(**{name: content["origin"][name] for name in Origin._fields})
     states = {name: content.get(name, {}) for name in STATES}  # those of older versions hold no criterion
     return Checkpoint(file, content["model"], origin, states)
+
+
+def _unwrapped(content: Any) -> Any:
+    """The weights of a released checkpoint, which holds numbers of its own beside them; anything else as it is."""
+    if not isinstance(content, dict) or "format" in content:
+        return content
+    return next((content[name] for name in WRAPPERS if is_weights(content.get(name))), content)
 
 
 def _require(file: Path, content: Any, shape: Shape) -> None:
@@ -140,14 +148,16 @@ def load_weights_into(
 ) -> None:
     """Load weights by name. A head of another identity count is left out with a warning, where that is allowed.
 
-    config: what the model was built from. Raises UserError where anything else does not fit, naming the keys that differ
-    from those of the checkpoint's run; the model is then unchanged.
+    Weights alone may have the names of the method's released checkpoints. config: what the model was built from. Raises
+    UserError where anything else does not fit, naming the keys that differ from those of the checkpoint's run; the model
+    is then unchanged.
     """
-    weights, own = dict(checkpoint.weights), model.state_dict()
-    if allow_other_head and HEAD in weights and HEAD in own and weights[HEAD].shape != own[HEAD].shape:
-        head = weights.pop(HEAD)
-        own.pop(HEAD)
-        logger.warning(f"{checkpoint.path}: its head of {len(head)} identities is left out")
+    weights, own = _by_our_names(model, checkpoint), model.state_dict()
+    other = [n for n in getattr(model, "HEAD", ()) if n in weights and n in own and weights[n].shape != own[n].shape]
+    if allow_other_head and other:
+        logger.warning(f"{checkpoint.path}: its head of {len(weights[other[0]])} identities is left out")
+        for name in other:
+            del weights[name], own[name]
     wrong = [f"{name} is unknown" for name in weights if name not in own]
     wrong += [f"{name} is missing" for name in own if name not in weights]
     wrong += [
@@ -163,6 +173,21 @@ def load_weights_into(
     if wrong:
         raise UserError(_misfit(checkpoint, config or {}, wrong))
     model.load_state_dict(weights, strict=False)
+
+
+def _by_our_names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The checkpoint's weights; those of a released one renamed, with what it lacks for the training left as it is."""
+    weights, table = dict(checkpoint.weights), getattr(model, "released_names", dict)()
+    if checkpoint.origin is not None or not any(name != ours and name in weights for name, ours in table.items()):
+        return weights
+    found = {ours: weights.pop(name) for name, ours in table.items() if name in weights}
+    if weights:
+        logger.info(
+            f"{checkpoint.path}: {len(weights)} entries that nothing uses are ignored, {next(iter(weights))} ..."
+        )
+    aside = getattr(model, "TRAINING_ONLY", ())
+    lacking = {n: value for n, value in model.state_dict().items() if n.startswith(aside) and n not in found}
+    return {**found, **lacking} if aside else found
 
 
 def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bool, allowed: bool) -> None:

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from yacs.config import CfgNode
 
+from models import build_shape
+from utils.errors import pick
 from utils.logging import logger
 from utils.types import Group
 
@@ -68,7 +71,31 @@ def warmth(plan: Plan, done: int) -> float:
     return (done + 1) / plan.warmup if done < plan.warmup else 1.0
 
 
-SCHEDULES: dict[str, Callable[[Plan], Factor]] = {"steps": steps, "cosine": cosine}
+def steps_from_tenth(plan: Plan) -> Factor:
+    """As `steps`, but the warm-up rises from a tenth and reaches the full rate one epoch later (DJANet)."""
+    after = steps(plan._replace(warmup=0))
+    return lambda done: 0.1 + 0.9 * done / plan.warmup if done < plan.warmup else after(done)
+
+
+SCHEDULES: dict[str, Callable[[Plan], Factor]] = {
+    "steps": steps,
+    "steps_from_tenth": steps_from_tenth,
+    "cosine": cosine,
+}
+
+
+def build_factor(cfg: CfgNode) -> Factor:
+    """The configured schedule."""
+    return pick(SCHEDULES, cfg.schedule, "schedule")(Plan(cfg.num_epoch, cfg.lr_step, cfg.warmup))
+
+
+def rates(cfg: CfgNode) -> dict[str, list[float]]:
+    """The learning rate of each of the configured model's parameter groups in each of the `num_epoch` epochs."""
+    factor, groups = build_factor(cfg), build_shape(cfg).groups()
+    return {
+        name: [cfg.lr * group.rate * (factor(done) if group.scheduled else 1.0) for done in range(cfg.num_epoch)]
+        for name, group in groups.items()
+    }
 
 
 class Optimizers:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from losses.distance import FLOOR, beside, full_precision
+from utils.types import Labels, Output
 
 NEAREST_ROWS = 8.0  # hard-coded in the released identity loss: rows of an identity in its batches
 
@@ -56,3 +57,24 @@ def _apart(centres: Tensor) -> Tensor:
     distances = torch.addmm(squares[:, None] + squares, centres, centres.T, alpha=-2).clamp(min=FLOOR)
     itself = torch.eye(len(centres), dtype=torch.bool, device=centres.device)
     return distances.masked_fill(itself, torch.inf).amin(dim=1)
+
+
+class MarginalCentres(nn.Module):
+    """The marginal-centre loss of embeddings to `count` centres from N(0, 1), [count, width], by identity or by camera.
+
+    trained: whether the centres learn; the released code gives them to no optimiser, so they stay where they start.
+    """
+
+    def __init__(
+        self, count: int, width: int, sigma: float, rho: float, by_camera: bool = False, trained: bool = False
+    ):
+        super().__init__()
+        self.sigma, self.rho, self.by_camera = sigma, rho, by_camera
+        self.centres = nn.Parameter(torch.randn(count, width), requires_grad=trained)
+
+    def forward(self, output: Output, labels: Labels) -> Tensor:
+        """labels: of the output's rows; cameras are numbered from 1, and any others wrap around."""
+        if self.by_camera:
+            cameras = (labels.cameras - 1) % len(self.centres)
+            return marginal_centre(output.embeddings, cameras, self.centres, self.sigma, self.rho, "count")
+        return marginal_centre(output.embeddings, labels.pids, self.centres, self.sigma, self.rho)

@@ -31,21 +31,29 @@ def batch_hard(features: Tensor, pids: Tensor, margin: float) -> Tensor:
 
 
 def weighted_regularised(
-    features: Tensor, pids: Tensor, alpha: float = 1.0, gamma: float = 1.0, square: bool = False
+    features: Tensor,
+    pids: Tensor,
+    alpha: float = 1.0,
+    gamma: float = 1.0,
+    square: bool = False,
+    shifted: bool = False,
 ) -> Tensor:
     """Weighted regularised triplet (AGW, arXiv:2001.04193); with `square`, CAJ's enhanced squared difference.
 
     features: [R, D], not normalised; pids: [R]. Positives, the row itself included, are weighted by softmax(alpha d),
     negatives by softmax(-alpha d); with D the weighted distances the loss is the mean of log(1 + exp(gamma (Dp - Dn))),
     or with `square` of log(1 + exp(min(gamma (Dp - Dn)^2, 88) * sign(Dp - Dn))).
-    As released, the negatives' softmax is not shifted, so far negatives (d above 14) lose their weight to the floor.
+    As released, the negatives' softmax is not shifted, so far negatives (d above 14) lose their weight to the floor, unless
+    `shifted`, which takes each row's nearest negative off as it takes off the farthest positive.
     """
     features = full_precision(features)
     distances, positive = pairwise(features, features), same(pids)
     scaled = alpha * distances
     shift = (scaled * positive).amax(dim=1, keepdim=True)
     far = _weighted(distances, (scaled - shift).masked_fill(~positive, -torch.inf))
-    near = _weighted(distances, (-scaled).masked_fill(positive, -torch.inf))
+    nearest = scaled.masked_fill(positive, torch.inf).amin(dim=1, keepdim=True)
+    back = torch.where(nearest.isinf(), 0.0, nearest) if shifted else 0.0
+    near = _weighted(distances, (back - scaled).masked_fill(positive, -torch.inf))
     gap = far - near
     if not square:
         return F.softplus(gamma * gap).mean()

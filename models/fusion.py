@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from models.backbones.streams import Stem
 from utils.errors import reason
 from utils.logging import logger
 
@@ -18,14 +19,14 @@ NORMED = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
 
 def folded(model: nn.Module, autocast: bool = False) -> nn.Module:
-    """A copy of `model` in eval mode that computes the same, but for rounding; its ResNets' batch norms are gone.
+    """A copy of `model` in eval mode that computes the same, but for rounding; the batch norms of its ResNets are gone.
 
     In eval mode a batch norm is a scale and a shift of each channel, which the convolution before it can make. On a CPU
     the convolutions make ReLU and the sum with the shortcut too. autocast: the copy will run in mixed precision.
     """
     copied = copy.deepcopy(model).eval()
     for module in list(copied.modules()):
-        if isinstance(module, (ResNet, BasicBlock, Bottleneck)):
+        if isinstance(module, (ResNet, Stem, BasicBlock, Bottleneck)):
             _fold(module)
     for module in list(copied.modules()):
         for name, child in module.named_children():
@@ -80,7 +81,7 @@ def _arguments(convolution: nn.Conv2d) -> tuple:
     return c.weight, c.bias, c.padding, c.stride, c.dilation, c.groups
 
 
-def _fold(module: ResNet | BasicBlock | Bottleneck) -> None:
+def _fold(module: ResNet | Stem | BasicBlock | Bottleneck) -> None:
     for convolution, norm in NORMED:
         if hasattr(module, norm):
             setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))

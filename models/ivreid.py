@@ -49,6 +49,7 @@ class IVReID(nn.Module):
 
     HEAD = ("classifier.weight", "classifier.bias", "visible_head.fc2.weight", "visible_head.fc2.bias",
             "infrared_head.fc2.weight", "infrared_head.fc2.bias")  # fmt: skip
+    TRAINING_ONLY = ("visible_head.", "infrared_head.")
 
     def __init__(
         self,

@@ -79,6 +79,10 @@ class MCJA(nn.Module):
         """All trained parameters, at one rate."""
         return {"all": Group([parameter for parameter in self.parameters() if parameter.requires_grad])}
 
+    def released_names(self) -> dict[str, str]:
+        """{name in the released checkpoints: name here}: the same."""
+        return {name: name for name in self.state_dict()}
+
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     """block(x), [R, C, H, W] -> [R, C', H', W'], computing its inner maps again in the backward pass instead of keeping them."""

@@ -41,6 +41,8 @@ class MCLNet(AGW):
     Released checkpoints lack the discriminator.
     """
 
+    TRAINING_ONLY = ("discriminator.",)
+
     def __init__(self, backbone: ResNet, num_ids: int, **options: Any):
         super().__init__(backbone, num_ids, **options)
         self.discriminator = Discriminator(self.classifier.in_features)

@@ -121,7 +121,7 @@ def test_released_yml_loads_with_every_value_in_its_type(yml):
         "prefix": "SYSU", "dataset": "sysu", "image_size": (384, 192), "sample_method": "norm_triplet",
         "p_size": 8, "k_size": 16, "batch_size": 128, "random_flip": True, "random_crop": True, "random_erase": True,
         "color_jitter": True, "padding": 10, "vimc_wg": True, "vimc_cc": True, "vimc_sj": True,
-        "drop_last_stride": False, "mda_ratio": 2, "mda_m": 2, "loss_id": True, "loss_cmr": True, "lr": 0.00035,
+        "drop_last_stride": False, "mda_ratio": 2, "mda_m": 2, "loss_id": 1.0, "loss_cmr": 1.0, "lr": 0.00035,
         "wd": 0.0005, "num_epoch": 140, "lr_step": (80, 120), "fp16": True, "start_eval": 0, "log_period": 10,
         "eval_interval": 1, "resume": "", "mser": True, "test_only": False,
     }  # fmt: skip
@@ -271,6 +271,27 @@ def test_a_binary_file_is_not_yaml(tmp_path):
     assert "not a text in UTF-8" in refusal(str(tmp_path / "best.pth"))
 
 
+@pytest.mark.parametrize(("value", "weight"), [("true", 1.0), ("false", 0.0), ("0.5", 0.5), ("2", 2.0), ("1e-4", 1e-4)])
+def test_a_loss_is_a_weight_that_may_be_switched(value, weight):
+    assert load_config(None, ["loss_id", value]).loss_id == weight
+
+
+@pytest.mark.parametrize("opts", [["lr", "true"], ["loss_id", "yes please"], ["loss_id", "-1"]])
+def test_no_other_number_may_be_switched(opts):
+    assert opts[0] in refusal(None, *opts)
+
+
+def test_a_key_that_means_nothing_to_the_method_is_a_caution():
+    cfg = load_config(None, ["gem_p", "1", "margin", "0.5", "erase_chance", "1", "mda_m", "12"])
+    assert cautions(cfg) == [
+        "erase_chance = 1.0 has no effect without augmentation=agw or augmentation=agw_llcm or augmentation=caj or "
+        "augmentation=mclnet or augmentation=deen or augmentation=ivreid or augmentation=djanet or augmentation=baseline",
+        "gem_p = 1.0 has no effect without model=agw or model=mclnet or model=djanet",
+        "margin = 0.5 has no effect without loss_hard or loss_centre",
+    ]
+    assert not cautions(load_config(None, ["model", "agw", "gem_p", "1", "loss_hard", "1", "margin", "0.5"]))
+
+
 def test_all_violations_in_one_message(yml):
     message = refusal(
         yml("p_size: 0\nlr: -1\nimage_size: [16, 64]\ntest_only: true\nselect: best\nloss_id: false\nloss_cmr: false")
@@ -282,7 +303,7 @@ def test_all_violations_in_one_message(yml):
         "image_size = (16, 64)",
         "test_only needs `resume`",
         "select = 'best'",
-        "loss_id and loss_cmr",
+        "loss_id, loss_cmr and all other loss_NAME are 0",
     ):
         assert part in message
 
@@ -455,7 +476,7 @@ def test_the_table_is_the_configuration():
 def test_a_line_of_the_table(key):
     assert key.name == key.name.lower() and key.meaning.strip() and key.source
     assert key.default is None or type(key.default) is key.kind
-    assert not key.choices or key.default in key.choices
+    assert not key.choices or key.default is None or key.default in key.choices
 
 
 # --------------------------------------------------------------------------------------------------------- tables

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.confusion import step_within_graph
 from engine.optim import sgd
+from engine.step import step_within_graph
 from losses.mclnet import modality_confusion, modality_recognition
 from models.mclnet import RULES, Discriminator
 from models.released import released_names

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.confusion import step_within_graph
 from engine.optim import sgd
+from engine.step import step_within_graph
 from losses.cross_entropy import identity_loss
 from losses.deen import cross_modality_pair, orthogonality
 from losses.mclnet import marginal_centre, modality_confusion, modality_recognition

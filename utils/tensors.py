@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,18 @@ from utils.files import require_regular
 from utils.schema import TEXT, Kind, both, kind, misfit, table
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# What numpy's arrays and scalars are read with, under the names that older versions wrote as well: released checkpoints
+# hold their metrics as such. None of it runs code from the file.
+PLAIN_NUMPY = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")),
+    *(
+        (getattr(np._core.multiarray, name), f"{module}.multiarray.{name}")
+        for name in ("_reconstruct", "scalar")
+        for module in ("numpy.core", "numpy._core")
+    ),
+]
 KNOWN = (*FLOATS, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool)
 
 
@@ -85,7 +98,8 @@ def like(tensor: Tensor) -> Kind:
 def _load(path: Path, mmap: bool | None = None) -> Any:
     with warnings.catch_warnings():  # of old pickles, which it goes on to read or to refuse
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(PLAIN_NUMPY):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def _is_dense(value: Any) -> bool:

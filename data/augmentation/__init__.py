@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from yacs.config import CfgNode
 
+from data.augmentation import recipes
+from data.augmentation.looks import Look, Looks, make_views
 from data.augmentation.mcja import COLOUR_PARTS, Recipe, augment
 from utils.types import Batch, Views
 
@@ -38,5 +41,35 @@ def build_recipe(cfg: CfgNode) -> Recipe:
     )
 
 
+def build_looks(looks: Looks, cfg: CfgNode) -> Augmentation:
+    """A method's looks at each record, without what is switched off and with the configured chances."""
+    kept, area = (None if cfg.second_views else 1), (cfg.erase_least, cfg.erase_most)
+    changed = partial(_changed, erases=cfg.random_erase, chance=cfg.erase_chance, area=area)
+    asked = Looks(
+        visible=tuple(changed(_greyed(look, cfg.grey_chance)) for look in looks.visible[:kept]),
+        infrared=tuple(changed(look) for look in looks.infrared[:kept]),
+        padding=cfg.padding if cfg.random_crop else 0,
+        flip=cfg.random_flip,
+    )
+    return partial(make_views, looks=asked)
+
+
+def _greyed(look: Look, chance: float | None) -> Look:
+    """With this chance of grey, but where one channel is copied to all anyway."""
+    return look if chance is None or look.mixing == "exchange" else look._replace(grey=chance)
+
+
+def _changed(look: Look, erases: bool, chance: float | None, area: tuple[float | None, float | None]) -> Look:
+    """With this chance and share of the erased rectangle; None: the look's own."""
+    own = look.erasing
+    if own is None or not erases:
+        return look._replace(erasing=None)
+    shares = tuple(mine if share is None else share for share, mine in zip(area, own.area))
+    return look._replace(erasing=own._replace(area=shares, chance=own.chance if chance is None else chance))
+
+
 # name -> (cfg) -> augmentation
-AUGMENTATIONS: dict[str, Callable[[CfgNode], Augmentation]] = {"mcja": build_mcja}
+AUGMENTATIONS: dict[str, Callable[[CfgNode], Augmentation]] = {
+    "mcja": build_mcja,
+    **{name: partial(build_looks, looks) for name, looks in recipes.LOOKS.items()},
+}

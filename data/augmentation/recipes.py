@@ -6,27 +6,6 @@ from data.augmentation.looks import Erasing, Look, Looks
 
 CHANNELS = Erasing()  # CAJ's constants, which are ImageNet-like means written into an already normalised image
 
-LOOKS: dict[str, Looks] = {
-    "agw": Looks(visible=(Look(0),), infrared=(Look(1),)),
-    "caj": Looks(
-        visible=(Look(0, erasing=CHANNELS), Look(0, erasing=CHANNELS, mixing="exchange")),
-        infrared=(Look(1, erasing=CHANNELS, mixing="adaptive"),),
-    ),
-    "ivreid": Looks(visible=(Look(0),), infrared=(Look(1),)),
-    "djanet": Looks(
-        visible=(Look(0, grey=0.5, erasing=CHANNELS), Look(1, erasing=CHANNELS, mixing="exchange")),
-        infrared=(
-            Look(2, erasing=CHANNELS, mixing="reduced"),
-            Look(3, brightness=0.5, erasing=CHANNELS, mixing="scaled"),
-        ),
-    ),
-    # Grey or as it is, and one channel for all; as it is, and each channel scaled.
-    "baseline": Looks(
-        visible=(Look(0, grey=0.5, erasing=CHANNELS), Look(0, erasing=CHANNELS, mixing="exchange")),
-        infrared=(Look(1, erasing=CHANNELS), Look(1, erasing=CHANNELS, mixing="scaled")),
-    ),
-}
-
 
 def one_look(erasing: Erasing, grey: float = 0.0) -> Looks:
     """The same look at both modalities."""
@@ -46,3 +25,28 @@ def deen(area: tuple[float, float] = (0.2, 0.8), chance: float = 0.5) -> Looks:
 def agw_llcm(chance: float = 0.5) -> Looks:
     """AGW as the LLCM repository trains it: rectangles of 0."""
     return one_look(Erasing(fill=(0.0, 0.0, 0.0), chance=chance))
+
+
+LOOKS: dict[str, Looks] = {
+    "agw": Looks(visible=(Look(0),), infrared=(Look(1),)),
+    "caj": Looks(
+        visible=(Look(0, erasing=CHANNELS), Look(0, erasing=CHANNELS, mixing="exchange")),
+        infrared=(Look(1, erasing=CHANNELS, mixing="adaptive"),),
+    ),
+    "agw_llcm": agw_llcm(),
+    "mclnet": mclnet(),
+    "deen": deen(),
+    "ivreid": Looks(visible=(Look(0),), infrared=(Look(1),)),
+    "djanet": Looks(
+        visible=(Look(0, grey=0.5, erasing=CHANNELS), Look(1, erasing=CHANNELS, mixing="exchange")),
+        infrared=(
+            Look(2, erasing=CHANNELS, mixing="reduced"),
+            Look(3, brightness=0.5, erasing=CHANNELS, mixing="scaled"),
+        ),
+    ),
+    # Grey or as it is, and one channel for all; as it is, and each channel scaled.
+    "baseline": Looks(
+        visible=(Look(0, grey=0.5, erasing=CHANNELS), Look(0, erasing=CHANNELS, mixing="exchange")),
+        infrared=(Look(1, erasing=CHANNELS), Look(1, erasing=CHANNELS, mixing="scaled")),
+    ),
+}

@@ -1,0 +1,128 @@
+"""Every method by its shipped yml: the released network and rates, whole runs, and its released checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs import cautions, load_config
+from engine.checkpoint import load_weights_into, open_checkpoint
+from engine.optim import rates
+from losses import LOSSES
+from models import build_model, released_names
+from tests.conftest import golden, only_run
+from tests.released import entries, network_input, value
+from utils.results import read_rows
+from utils.runs import LAST, RESULTS
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+METHODS = {
+    "AGW": "agw_model",
+    "CAJ": "agw_model",
+    "MCLNet": "mclnet_model",
+    "DEEN": "deen_model_sysu",
+    "DJANet": "djanet_model",
+    "IVReID": "ivreid_model",
+}
+TINY = (
+    "num_epoch 2 image_size (32,32) backbone resnet18 p_size 4 k_size 4 batch_size 32 num_workers 0 cache none "
+    "eval_initial false eval_interval 0 select last log_period 1 warmup 1 lr_step [1] lr 0.01 pretrained none mser false"
+).split()
+
+
+def config(name: str, *opts: str):
+    return load_config(str(CONFIGS / f"{name}.yml"), ["pretrained", "none", *opts])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*_*.yml")), ids=lambda path: path.stem)
+def test_a_yml_names_what_there_is_and_nothing_in_vain(path):
+    cfg = load_config(str(path))
+    assert not cautions(cfg) and cfg.prefix == path.stem
+    assert rates(cfg) and released_names(cfg)
+
+
+def test_every_weight_of_a_loss_has_its_entry():
+    assert {name for name in load_config() if name.startswith("loss_")} == {f"loss_{name}" for name in LOSSES}
+
+
+@pytest.mark.parametrize(("name", "file"), METHODS.items())
+def test_a_released_checkpoint_loads_and_gives_the_released_vectors(name, file, tmp_path):
+    """Through main's own way of loading, with the parts that nothing uses and numbers of numpy beside the weights."""
+    arrays = golden(f"siblings/{file}")
+    left_out = ("map", "bn.", "rgb_", "ir_")  # discriminator and heads, which no checkpoint holds
+    kept = (entry for entry in entries(file) if not entry["name"].startswith(left_out))
+    weights = {entry["name"]: drawn_tensor(**entry) for entry in kept}
+    torch.save({"net": weights, "mAP": np.float64(0.5), "cmc": np.ones(20), "epoch": 3}, tmp_path / "released.t")
+    cfg = config(f"SYSU_{name}")
+    model = build_model(cfg, int(arrays["num_classes"])).eval()
+    load_weights_into(model, open_checkpoint(str(tmp_path / "released.t"), best=True), allow_other_head=False)
+    with torch.no_grad():
+        found = model.embed(network_input(visible_images(name, arrays)[:1], arrays), torch.zeros(1).long())
+    expected = released_vectors(name, arrays)[:1]
+    assert np.abs(found.numpy() - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def drawn_tensor(name: str, shape: list[int], dtype: str, kind: str, **others) -> torch.Tensor:
+    drawn = value(name, tuple(shape), kind)
+    return torch.as_tensor(np.asarray(drawn, dtype)).reshape(tuple(shape))
+
+
+def visible_images(name: str, arrays) -> np.ndarray:
+    return arrays[{"DJANet": "vis0", "IVReID": "images"}.get(name, "vis")]
+
+
+def released_vectors(name: str, arrays) -> np.ndarray:
+    """What the released test script ranks visible images by, in the form that `embed` gives it."""
+    if name == "CAJ":
+        return golden("siblings/caj_model")["eval_flip__vis_fc"]
+    if name == "DEEN":  # the pooled vectors of all views, then those after the neck, for each branch
+        pool, neck = arrays["eval__vis_pool"], arrays["eval__vis_neck"]
+        return np.concatenate([np.concatenate([pool[:, v], neck[:, v]], 1) for v in range(3)], 1)
+    keys = {
+        "AGW": "eval__vis_fc_raw",
+        "MCLNet": "eval__vis_fc_raw",
+        "DJANet": "eval__vis_fc_raw",
+        "IVReID": "eval__neck",
+    }
+    return arrays[keys[name]]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rates_are_the_released_ones_exactly(name):
+    file, found = golden(f"siblings/{name.lower()}_optim"), rates(config(f"SYSU_{name}"))
+    if name == "IVReID":
+        expected = {"backbone": file["lr_per_epoch_model"], "heads": file["lr_per_epoch_heads"]}
+    else:
+        expected = dict(zip(("backbone", "neck", "classifier"), file["lr_per_epoch"].T))
+    if name == "MCLNet":
+        expected["discriminator"] = file["discriminator_lr_per_epoch"]
+    assert found.keys() == expected.keys()
+    for group, each in expected.items():
+        np.testing.assert_allclose(found[group], each, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "Baseline"])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(name, run_main, regdb_root, tmp_path):
+    path = CONFIGS / ("SYSU_Baseline.yml" if name == "Baseline" else f"RegDB_{name}.yml")
+    common = ["--cfg", path, "--gpu", "cpu", *TINY, "dataset", "regdb", "data_root", regdb_root]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_main(*common, "output_dir", whole) == 0
+    assert run_main(*common, "output_dir", parts, "num_epoch", "1") == 0
+    assert run_main(*common, "output_dir", parts, "resume", only_run(parts)) == 0
+    expected, found = (torch.load(only_run(path) / LAST, weights_only=True) for path in (whole, parts))
+    for part in ("model", "criterion", "optimizer", "scheduler"):
+        assert same(found[part], expected[part]), part
+    rows = [[r for r in read_rows(only_run(path) / RESULTS) if r.stage == "test"] for path in (whole, parts)]
+    assert rows[0] and [r[6:] for r in rows[0]] == [r[6:] for r in rows[1]]
+
+
+def same(first, second) -> bool:
+    """Whether nested dicts and lists hold the same bits."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
