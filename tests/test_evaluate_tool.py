@@ -13,13 +13,13 @@ import torch
 
 from configs import load_config
 from data.build import build_benchmark
-from data.sets import DATASETS, regdb, sysu
+from data.sets import DATASETS, llcm, regdb, sysu
 from engine.build import build_evaluator
 from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.evaluator import result_rows
 from engine.retrieval.rankers import RANKERS, rankers
 from models import build_model
-from tools import evaluate
+from tools import evaluate, make_synthetic
 from utils import resources as memory
 from utils.cli import exit_code
 from utils.device import pick_device
@@ -240,6 +240,47 @@ def test_without_out_nothing_is_written(regdb_arrays, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", **regdb_arrays)
     evaluate.main([str(tmp_path / "x.npz"), "--protocol", "regdb", "--rank", "cosine", "--device", "cpu"])
     assert "regdb/v2i" in capsys.readouterr().out and len(list(tmp_path.iterdir())) == 1
+
+
+# --------------------------------------------------------------------------------------------- drawn by Python's dice
+
+
+@pytest.fixture(scope="module")
+def llcm_root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("llcm") / "data"
+    layout = ["--layout", "llcm", "--train-ids", "2", "--test-ids", "5", "--images", "3", "--cameras", "1", "2"]
+    assert make_synthetic.main([str(root), *layout, "--size", "32", "16", "--workers", "1"]) == 0
+    return root
+
+
+@pytest.mark.parametrize("name", ["llcm", "sysu-agw"])
+def test_drawn_galleries_are_those_of_a_run(rows, llcm_root, sysu_root, name):
+    dataset, root = (llcm.DATASET, llcm_root) if name == "llcm" else (sysu.DATASET, sysu_root)
+    test = dataset.load(str(root)).test
+    arrays = {**drawn(test, 1), "infrared_names": np.array([record.path for record in test.infrared])}
+    order = np.random.default_rng(3).permutation(len(test.visible))  # of which the draws do not depend
+    for key in ("visible_embeddings", "visible_pids", "visible_cameras", "visible_names"):
+        arrays[key] = arrays[key][:, order] if arrays[key].ndim == 3 else arrays[key][order]
+    found = rows(arrays, name, "--rank", "cosine")
+    settings = test.settings if name == "llcm" else test.extra
+    by_path = {record.path: row for row, record in enumerate(test.visible)}
+    back = np.argsort([by_path[path] for path in arrays["visible_names"].tolist()])
+    visible = Features(*(torch.from_numpy(arrays[f"visible_{what}"][..., back, :] if what == "embeddings" else arrays[f"visible_{what}"][back]) for what in ("embeddings", "pids", "cameras")))  # fmt: skip
+    infrared = Features(*(torch.from_numpy(arrays[f"infrared_{what}"]) for what in ("embeddings", "pids", "cameras")))
+    features = {Modality.VISIBLE: visible, Modality.INFRARED: infrared._replace(embeddings=infrared.embeddings[None])}
+    cosine = rankers(["cosine"], None)
+    assert found == result_rows(features, settings, dataset.excluded, cosine, 1.0, None, Stage("test", None, None))
+    assert [row.protocol for row in found] == [setting.protocol for setting in settings]
+
+
+def test_llcm_needs_the_names_of_both_modalities(refusal, llcm_root):
+    arrays = drawn(llcm.load(str(llcm_root)).test, 1)
+    assert "infrared_names missing" in refusal(arrays, "llcm")
+    named = {**arrays, "infrared_names": arrays["visible_names"][: len(arrays["infrared_pids"])].copy()}
+    named["infrared_names"][1] = "cam12/3/x.jpg"
+    assert "infrared_names, row 1: 'cam12/3/x.jpg'; expected cam{c}/{identity:04d}/{name}" in refusal(named, "llcm")
+    assert "--perm is not used with --protocol llcm" in refusal(named, "llcm", "--perm", "x.mat")
+    assert "mser: nobody published its parameters" in refusal(named, "llcm", "--rank", "mser")
 
 
 # ------------------------------------------------------------------------------------------------------ wrong arguments
