@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from configs import load_config
 from data.build import build_benchmark
@@ -15,6 +16,7 @@ from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.metrics import METRICS
 from engine.retrieval.rankers import rankers
 from tests.conftest import golden
+from tools.experiments.reading import read_table
 from utils.errors import UserError
 from utils.types import Features, Modality, Record
 
@@ -63,3 +65,16 @@ def test_they_are_evaluated_where_they_are_asked_for(sysu_root):
 def test_a_path_that_is_none_is_refused():
     with pytest.raises(UserError, match="visible/1.jpg: not cam"):
         sysu.agw_gallery(["visible/1.jpg"], [1], (1, 2), 0)
+
+
+def test_a_table_may_show_them(tmp_path):
+    table = {
+        "title": "Both", "cfg": "configs/Demo.yml", "seeds": [8], "protocols": ["sysu/all/1-shot", NAMES[0]],
+        "metrics": ["r1"], "rows": [{"name": "whole"}],
+    }  # fmt: skip
+    path = tmp_path / "both.yml"
+    path.write_text(yaml.safe_dump({**table, "keys": {"extra_protocols": True}}))
+    assert read_table(path).protocols == ("sysu/all/1-shot", NAMES[0])
+    path.write_text(yaml.safe_dump(table))
+    with pytest.raises(UserError, match="'sysu-agw/all/1-shot' is unknown"):
+        read_table(path)

@@ -10,8 +10,11 @@ import torch
 
 from data.sets import llcm
 from engine.retrieval.metrics import METRICS, ranking_metrics
-from tests.conftest import golden
+from tests.conftest import TINY, golden, only_run
+from tools import make_synthetic
 from utils.errors import UserError
+from utils.results import read_rows
+from utils.runs import RESULTS
 from utils.types import Benchmark, Modality, Setting, Trial
 
 TRAINED = (3, 17, 20, 405)  # the data set's numbers have gaps
@@ -161,3 +164,13 @@ def test_labels_that_contradict_the_folders_are_reported(planted, tmp_path):
     assert llcm.contradictions(entries) == []
     (line,) = llcm.contradictions([entries[0], entries[1]._replace(label=9)])
     assert "1 labels contradict the folder numbers" in line
+
+
+def test_a_run(run_main, tmp_path):
+    root = tmp_path / "data"
+    layout = ["--layout", "llcm", "--train-ids", "4", "--test-ids", "3", "--images", "2", "--cameras", "1", "2"]
+    assert make_synthetic.main([str(root), *layout, "--size", "64", "32", "--workers", "1"]) == 0
+    keys = ["dataset", "llcm", "data_root", root, "num_epoch", "1", "lr_step", "[1]", "mser", "false"]
+    assert run_main(*TINY, *keys, "output_dir", tmp_path / "runs") == 0
+    rows = [row for row in read_rows(only_run(tmp_path / "runs") / RESULTS) if row.stage == "test"]
+    assert tuple(row.protocol for row in rows) == llcm.DATASET.protocols and rows[0].split is None
