@@ -20,7 +20,7 @@ TABLE := demo_ablation_quick
 TABLE_OPTIONS :=
 endif
 
-.PHONY: demo tables test install torchsort clean
+.PHONY: demo tables lint test install torchsort clean
 
 demo: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
@@ -32,6 +32,11 @@ tables: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
 	$(PY) -m tools.reproduce configs/tables/$(TABLE).yml --device cpu $(TABLE_OPTIONS) \
 		data_root $(DEMO_ROOT) cache_dir $(DEMO)/cache
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 test: install
 	$(PY) -m pytest tests

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Engine
@@ -80,7 +81,7 @@ def build_training(
     trainer = create_trainer(learner, build_step(cfg))
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
     report = build_handlers(cfg, trainer, learner, folder, device)
-    parts = {
+    parts: dict[str, Any] = {
         "model": learner.model,
         "criterion": learner.criterion,
         "optimizer": learner.optimizers,
@@ -114,7 +115,7 @@ def build_learner(
     model = synchronise_norms(model, device)
     criterion = build_criterion(cfg, benchmark.num_ids).to(device)
     optimizers = build_optimizers(cfg, model, criterion)
-    augmentation = partial(build_augmentation(cfg), generator=generator)
+    augmentation = partial(build_augmentation(cfg), generator=generator)  # type: ignore[call-arg]
     dtype = precision(cfg.fp16, cfg.amp_dtype, device)
     return create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile and alone())
 

@@ -98,7 +98,7 @@ class Evaluator:
         split, rows = narrowed(self.split, protocols)
         evaluator = copy.copy(self)
         evaluator.split = split
-        evaluator.loaders = {modality: loader.of(rows[modality]) for modality, loader in self.loaders.items()}
+        evaluator.loaders = {modality: loader.of(rows[modality]) for modality, loader in self.loaders.items()}  # type: ignore[attr-defined]
         return evaluator
 
     def chance(self) -> dict[str, float]:

@@ -16,7 +16,6 @@ from engine.distributed import send
 from engine.evaluator import Evaluator, mean_rank1
 from engine.retrieval.rankers import PLAIN
 from engine.saving import save_checkpoint
-from engine.states import Stateful
 from utils.errors import UserError
 from utils.logging import logger
 from utils.processes import on_main
@@ -68,7 +67,7 @@ class Training:
         self,
         trainer: Engine,
         loader: DataLoader,
-        parts: dict[str, Stateful],
+        parts: dict[str, Any],
         schedule: Schedule,
         test: Evaluator,
         selection: Evaluator,

@@ -22,14 +22,16 @@ def lock(file: IO) -> bool | None:
     the work continues without. The lock is held until the file is closed here and in every process that inherited it.
     """
     if fcntl is None:
-        return _without("this system")
+        _without("this system")
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             return False
-        return _without(f"the file system of {file.name}")
+        _without(f"the file system of {file.name}")
+        return None
 
 
 def _without(where: str) -> None:

@@ -36,9 +36,15 @@ def warn_on_terminal() -> None:
     """Print warnings alone, on standard error, each text once: for a command whose output is something else."""
     stop_logging()
     given: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        known = record.getMessage() in given
+        given.add(record.getMessage())
+        return not known
+
     terminal = TerminalHandler(sys.stderr)
     terminal.setFormatter(Levelled("%(message)s"))
-    terminal.addFilter(lambda record: not (record.getMessage() in given or given.add(record.getMessage())))
+    terminal.addFilter(new)
     logger.addHandler(terminal)
     logger.setLevel(logging.WARNING)
     logger.propagate = False

@@ -30,7 +30,8 @@ class RandomStates:
     """The global random states as a checkpoint entry, in plain values and tensors only."""
 
     def state_dict(self) -> dict[str, Any]:
-        _, keys, position, has_gauss, gauss = np.random.get_state()
+        state: Any = np.random.get_state()  # a tuple here; numpy knows another form too
+        _, keys, position, has_gauss, gauss = state
         return {
             "python": random.getstate(),
             "numpy": (torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
@@ -28,7 +28,7 @@ def read_ids(folder: Path, name: str) -> list[int]:
     raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
 
 
-def identity_of(value: object, path: Path) -> int:
+def identity_of(value: Any, path: Path) -> int:
     """A number from 1 to MAX_ID, given as a text or a number."""
     try:
         number = int(value)

@@ -93,8 +93,8 @@ def narrowed(split: Split, protocols: Sequence[str]) -> tuple[Split, dict[Modali
         found = [Trial(np.searchsorted(query, t.query), np.searchsorted(gallery, t.gallery)) for t in setting.trials]
         return setting._replace(trials=found)
 
-    kept = ([split.records[modality][row] for row in rows[modality]] for modality in Modality)
-    return Split(*kept, [renumbered(setting) for setting in settings], tuple(protocols)), rows
+    visible, infrared = ([split.records[modality][row] for row in rows[modality]] for modality in Modality)
+    return Split(visible, infrared, [renumbered(setting) for setting in settings], tuple(protocols)), rows
 
 
 def chance(features: Mapping[Modality, Features], setting: Setting, excluded: Exclusion) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,11 +48,12 @@ def rank_setting(
     return RankedSetting(setting, shown, [first[number] for number in range(len(setting.trials))])
 
 
-def _kept(trial: Trial, blocks: Iterable[TrialBlock]) -> KeptTrial:
-    same = [block.query_pids[:, None] == block.gallery_pids for block in blocks]
-    distances, skipped = ([getattr(block, name) for block in blocks] for name in ("distances", "skipped"))
+def _kept(trial: Trial, blocks: Sequence[TrialBlock]) -> KeptTrial:
+    distances = torch.cat([block.distances for block in blocks])
+    skipped = torch.cat([block.skipped for block in blocks])
+    same = torch.cat([block.query_pids[:, None] == block.gallery_pids for block in blocks])
     scores = Scores(*map(torch.cat, zip(*(block.scores() for block in blocks))))
-    return KeptTrial(trial, *map(torch.cat, (distances, skipped, same)), scores)
+    return KeptTrial(trial, distances, skipped, same, scores)
 
 
 def nearest(ranked: KeptTrial, query: int, places: int) -> list[int]:
