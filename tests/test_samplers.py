@@ -256,9 +256,7 @@ def test_the_configuration_chooses_sampler_and_sizes(name):
 
 
 def test_an_unknown_sampler_lists_the_choices():
-    with pytest.raises(
-        UserError, match="sample_method = 'triplet' is unknown; choose one of: cross_modality_drawn, "
-    ):
+    with pytest.raises(UserError, match="sample_method = 'triplet' is unknown; choose one of: cross_modality_drawn, "):
         build(ELEVEN, "sample_method", "triplet")
 
 

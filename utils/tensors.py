@@ -24,7 +24,7 @@ PLAIN_NUMPY = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")),
     *(
-        (getattr(np._core.multiarray, name), f"{module}.multiarray.{name}")
+        (getattr(np._core.multiarray, name), f"{module}.multiarray.{name}")  # type: ignore[attr-defined]
         for name in ("_reconstruct", "scalar")
         for module in ("numpy.core", "numpy._core")
     ),
