@@ -41,10 +41,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=natural, default=100, metavar="N", help="Send so many SIGKILLs (default: 100).")
-    parser.add_argument(
-        "--mutations", type=natural, default=500, metavar="N", help="Damage so many files (default: 500)."
-    )
+    parser.add_argument("--kills", type=natural, default=100, metavar="N", help="SIGKILLs to send (default: 100).")
+    parser.add_argument("--mutations", type=natural, default=500, metavar="N", help="Files to damage (default: 500).")
     parser.add_argument("--seed", type=natural, default=1, help="Draw moments and damages with this seed (default: 1).")
     parser.add_argument(
         "--only",

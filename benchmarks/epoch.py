@@ -1,6 +1,6 @@
 """Time a whole training epoch, from the cache of decoded images, beside the same steps without any input.
 
-python -m benchmarks.epoch [--pictures 34167] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [--folder DIR] [KEY VALUE ...]
+python -m benchmarks.epoch [--images 34167] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [--folder DIR] [KEY VALUE ...]
 
 There are as many identities, modalities and images as in SYSU-MM01's training set; the pixels of a few synthetic images
 repeat in a cache file of the real size. On a GPU the second epoch is timed, from the loader's restart to the last weights; on a CPU
@@ -46,12 +46,12 @@ from utils.seeding import seed_everything
 from utils.types import Batch, Benchmark, Modality, Record
 
 SEED = 8
-IDENTITIES, *COUNTS = list(sysu.PUBLISHED.values())[:3]  # identities, visible and infrared pictures for training
+IDENTITIES, *COUNTS = list(sysu.PUBLISHED.values())[:3]  # identities, visible and infrared images for training
 CAMERAS = (sysu.VISIBLE_CAMERAS, sysu.INFRARED_CAMERAS)
 DRAWN = ["--train-ids", "8", "--val-ids", "1", "--test-ids", "1", "--images", "4", "--size", "320", "128"]
 PART = "train"  # of the data set, as its cache file is named
 WARM_UP = 2  # batches, on a CPU and for the batch that stays
-RESIDENT = 4  # one of so many steps is repeated without input
+RESIDENT = 4  # every fourth step is repeated without input
 
 
 class Timing(NamedTuple):
@@ -98,10 +98,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="configs/SYSU_MCJA.yml",
         help="Take keys from this yml file, as main.py does (default: %(default)s).",
     )
-    parser.add_argument(
-        "--pictures", type=int, default=sum(COUNTS), help="Train on so many images (default: %(default)s)."
-    )
-    parser.add_argument("--batches", type=int, help="Time so many batches (default: a whole epoch on a GPU, else 20).")
+    parser.add_argument("--pictures", type=int, default=sum(COUNTS), help="Training images (default: %(default)s).")
+    parser.add_argument("--batches", type=int, help="Batches to time (default: a whole epoch on a GPU, else 20).")
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     parser.add_argument("--folder", help="Keep the images and their cache in this folder (default: a temporary one).")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys, such as: cache gpu.")
@@ -129,7 +127,7 @@ def drawn(folder: Path) -> Benchmark:
 
 
 def repeated(benchmark: Benchmark, pictures: int) -> Benchmark:
-    """The benchmark with so many training pictures, by modality and identity as in SYSU-MM01; its files repeat."""
+    """The benchmark with `count` training images, by modality and identity as in SYSU-MM01; its files repeat."""
     visible = round(pictures * COUNTS[0] / sum(COUNTS))
     counts = {Modality.VISIBLE: visible, Modality.INFRARED: pictures - visible}
     train = [
@@ -148,7 +146,7 @@ def records(paths: Sequence[str], modality: Modality, count: int) -> Iterator[Re
 
 
 def fill_cache(cfg: CfgNode, benchmark: Benchmark) -> None:
-    """The cache of the training pictures, in the memory that the system keeps files in. NoCache where it has no room."""
+    """The cache of the training images, in the memory that the system keeps files in. NoCache where it has no room."""
     pictures, path = build_pictures(cfg, benchmark, PART), build_cache_path(cfg, benchmark, PART)
     header = header_of(pictures)
     if not fits(path, header):
@@ -187,7 +185,7 @@ def prepare(cfg: CfgNode, benchmark: Benchmark, run: Path, device: torch.device)
 
 
 def choose_span(sampler: EpochBatchSampler, batches: int | None, device: torch.device) -> tuple[Span, int]:
-    """What is timed, and the batches of the epoch that it stands for: the whole second one, or some of the first."""
+    """What is timed, and the batches of the epoch that it represents: the whole second one, or some of the first."""
     lengths = []
     for epoch in (2, 1):
         sampler.set_epoch(epoch)
@@ -250,7 +248,7 @@ def report(
     memory = f", peak {peak_memory_gb(device):.1f} GB" if device.type == "cuda" else ""
     print(
         f"{name}{memory}; Python {platform.python_version()}, torch {torch.__version__}\n"
-        f"{pictures} pictures, {length} batches of {batch} in an epoch; {cfg.backbone} at {cfg.image_size[0]}x"
+        f"{pictures} images, {length} batches of {batch} in an epoch; {cfg.backbone} at {cfg.image_size[0]}x"
         f"{cfg.image_size[1]}, amp_dtype {cfg.amp_dtype if cfg.fp16 else 'none'}, compile {cfg.compile}\n"
     )
     print("| batches from | timed | images/s | ratio | epoch, s | waiting |\n|---|---|---|---|---|---|")
@@ -263,7 +261,7 @@ def report(
 
 
 def rate(timing: Timing, batch: int) -> float:
-    """Pictures a second."""
+    """Images a second."""
     return batch * timing.batches / timing.seconds
 
 

@@ -1,6 +1,6 @@
 """Measure how fast training images come: decoded and augmented one by one, or from the cache and in batches.
 
-python -m benchmarks.input [--pictures 512] [--size 384 192] [--batch 128] [--rounds 3] [--device cpu]
+python -m benchmarks.input [--images 512] [--size 384 192] [--batch 128] [--rounds 3] [--device cpu]
 
 Makes synthetic images of about SYSU-MM01's size in a temporary folder and prints a Markdown table: visible images, one
 CPU core, the fastest of the rounds. Batches may be augmented on a GPU. What is done one by one is stacked into batches too,
@@ -34,7 +34,7 @@ from utils.device import pick_device
 from utils.errors import UserError
 from utils.types import Modality
 
-DRAWN = (320, 128)  # pixels of the files, height and width; SYSU-MM01's pictures have many sizes
+DRAWN = (320, 128)  # pixels of the files, height and width; SYSU-MM01's images have many sizes
 IMAGES = 4  # per identity and camera; at least three visible cameras see each
 RECIPE = Recipe(frozenset(COLOUR_PARTS), flip=True, crop=True, padding=plain_input.PADDING, erase=True)
 
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.input", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=512, help="Read so many images (default: %(default)s).")
+    parser.add_argument("--pictures", type=int, default=512, help="Images to read (default: %(default)s).")
     parser.add_argument(
         "--size",
         type=int,
@@ -62,8 +62,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar=("H", "W"),
         help="Give images this height and width, in pixels (default: 384 192).",
     )
-    parser.add_argument("--batch", type=int, default=128, help="Take so many images in a batch (default: %(default)s).")
-    parser.add_argument("--rounds", type=int, default=3, help="Measure so many times (default: %(default)s).")
+    parser.add_argument("--batch", type=int, default=128, help="Images in a batch (default: %(default)s).")
+    parser.add_argument("--rounds", type=int, default=3, help="Measurements (default: %(default)s).")
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     args = parser.parse_args(argv)
     for name in ("pictures", "batch", "rounds"):
@@ -75,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def draw(root: Path, count: int) -> list[str]:
-    """Paths of so many drawn visible training pictures."""
+    """Paths of so many drawn visible training images."""
     people = -(-count // (3 * IMAGES))
     size = map(str, DRAWN)
     make_synthetic.run(
@@ -88,7 +88,7 @@ def draw(root: Path, count: int) -> list[str]:
 def measured(
     folder: Path, paths: Sequence[str], size: tuple[int, int], batch: int, device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Seconds for all pictures, by way and part of it."""
+    """Seconds for all images, by way and part of it."""
     batches = torch.randperm(len(paths)).split(batch)
     pixels, _ = cached(folder / "input.pixels", Pictures(paths, size), workers=0)
     resized = [plain_input.resize(size)(plain_input.load(path)) for path in paths]
@@ -128,7 +128,7 @@ def shortest(way: Callable[[], Iterable], device: torch.device, rounds: int) -> 
 def report(rates: dict[str, float], device: torch.device, args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
-        f"{args.pictures} pictures of {DRAWN[0]}x{DRAWN[1]}, resized to {args.size[0]}x{args.size[1]}, batches of "
+        f"{args.pictures} images of {DRAWN[0]}x{DRAWN[1]}, resized to {args.size[0]}x{args.size[1]}, batches of "
         f"{args.batch}; one thread, batches augmented on: {name}\n"
         f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Pillow {PIL.__version__}\n\n| way | images/s | ratio |\n|---|---|---|"

@@ -6,7 +6,7 @@ Computed: weights, gradients and Adam's moments, and what autograd keeps of the 
 storage once: counted in two small batches, to which larger ones are proportional, and in the losses at full size. With
 grad_checkpoint it is the most at any time of the backward pass: inputs of blocks, and the one that is computed again.
 Not counted: workspaces of convolutions, maps that live for one operation, gaps between allocations, batches that wait,
-and on a GPU the driver's own memory (about 0.5 GB), which "measured" lacks too: that is what tensors took at most.
+and on a GPU the driver's own memory (about 0.5 GB), which "measured" lacks too: that is the peak of its tensors.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from utils.resources import peak_memory_gb
 from utils.types import Batch, Output
 
 IDENTITIES = 395  # of SYSU-MM01
-COUNTED = (4, 8)  # pictures in the batches that the others are computed from
+COUNTED = (4, 8)  # images in the batches that the others are computed from
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
 
 
 class Kept(NamedTuple):
-    """Bytes that a forward pass leaves to the backward one: as many whatever the batch, and more for each picture."""
+    """Bytes that a forward pass leaves to the backward one: as many whatever the batch, and more for each image."""
 
     fixed: float
     per_picture: float
@@ -147,7 +147,7 @@ class Counter(saved_tensors_hooks):
 
 
 def kept_by_model(model: nn.Module, size: tuple[int, int], dtype: torch.dtype | None) -> Kept:
-    """What a training model keeps of pictures of that size, under autocast to `dtype`."""
+    """What a training model keeps of images of that size, under autocast to `dtype`."""
     first, second = COUNTED
     counts = [count_model(model, torch.randn(batch, 3, *size), dtype) for batch in COUNTED]
     per_picture = (counts[1] - counts[0]) / (second - first)

@@ -81,23 +81,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="Time one plain trial of each setting, and extrapolate the rest."
     )
     parser.add_argument("--no-plain", action="store_true", help="Time the fast way alone.")
-    parser.add_argument(
-        "--width", type=int, default=2048, help="Give embeddings so many numbers (default: %(default)s)."
-    )
+    parser.add_argument("--width", type=int, default=2048, help="Numbers in an embedding (default: %(default)s).")
     parser.add_argument(
         "--identities",
         type=int,
         default=REGDB_IDENTITIES,
-        help="Give the RegDB-like part so many identities (default: %(default)s).",
+        help="Identities of the RegDB-like part (default: %(default)s).",
     )
     parser.add_argument(
         "--growth",
         type=int,
         nargs="*",
         default=GROWTH,
-        help="Rank galleries of so many thousand images (default: %(default)s).",
+        help="Sizes of the galleries, in thousands of images (default: %(default)s).",
     )
-    parser.add_argument("--runs", type=int, default=3, help="Print the median of so many runs (default: %(default)s).")
+    parser.add_argument("--runs", type=int, default=3, help="Print the median of RUNS runs (default: %(default)s).")
     return parser.parse_args(argv)
 
 
@@ -130,7 +128,7 @@ def check(split: Path, width: int) -> str:
         close = boundaries(*double, *data.mser[:2])
         lines.append(
             f"{name}, one whole trial of {setting.protocol}, against float64: {close} of {query.shape[1] + 4 * gallery.shape[1]} "
-            f"pictures have a gap below {GAP:.0e} at k1 or k2; MSER distances differ by {difference.max():.1e} at most, "
+            f"images have a gap below {GAP:.0e} at k1 or k2; MSER distances differ by {difference.max():.1e} at most, "
             f"{(difference > 1e-5).sum()} of {difference.size} by more than 1e-5"
         )
     return "\n".join(lines)

@@ -141,7 +141,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     parser.add_argument("--backbone", default="resnet50", help="Train this backbone (default: %(default)s).")
-    parser.add_argument("--batch", type=int, default=32, help="Take so many images in a batch (default: %(default)s).")
+    parser.add_argument("--batch", type=int, default=32, help="Images in a batch (default: %(default)s).")
     parser.add_argument(
         "--size",
         type=int,
@@ -150,7 +150,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="Give images this height and width, in pixels (default: 384 192).",
     )
     parser.add_argument(
-        "--runs", type=int, default=3, help="Print the median of so many steps after a warm-up (default: %(default)s)."
+        "--runs", type=int, default=3, help="Print the median of RUNS steps after a warm-up (default: %(default)s)."
     )
     parser.add_argument(
         "--compile", action="store_true", help="Add rows with torch.compile, each of which takes a minute more."

@@ -74,10 +74,10 @@ def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int, device: to
     """
     sampler = build_batch_sampler(cfg, benchmark.train, seed)
     by_pictures = SAMPLERS[cfg.sample_method] in BY_PICTURES
-    key, what = ("batch_size", "pictures") if by_pictures else ("p_size", "identities")
+    key, what = ("batch_size", "images") if by_pictures else ("p_size", "identities")
     if cfg[key] % me().world:
         raise UserError(
-            f"{key} = {cfg[key]}: {me().world} processes cannot share so many {what} out evenly; "
+            f"{key} = {cfg[key]}: {me().world} processes cannot share out this number of {what} evenly; "
             f"give a multiple of {me().world}, or start another number of processes"
         )
     return _loader(cfg, benchmark, _train_part(benchmark), device, training=True, batch_sampler=sampler)
@@ -86,9 +86,9 @@ def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int, device: to
 def build_test_loader(
     cfg: CfgNode, benchmark: Benchmark, split: Split, modality: Modality, device: torch.device
 ) -> Prefetcher:
-    """All pictures of one modality of the benchmark's test or validation split in order, in batches of `test_batch_size`.
+    """All images of one modality of the benchmark's test or validation split in order, in batches of `test_batch_size`.
 
-    Of several processes each gets a run of them. UserError where there are fewer pictures than processes.
+    Of several processes each gets a run of them. UserError where there are fewer images than processes.
     """
     part = _split_part("test" if split is benchmark.test else "val", modality)
     own = own_run(range(len(parts(benchmark)[part])))
@@ -96,7 +96,7 @@ def build_test_loader(
 
 
 def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
-    """The lists of pictures that a run goes through, by the names that their caches have."""
+    """The lists of images that a run goes through, by the names that their caches have."""
     found = {_train_part(benchmark): benchmark.train}
     for name, split in (("test", benchmark.test), ("val", benchmark.validation)):
         if split is not None:
@@ -112,14 +112,14 @@ def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPi
 
 
 def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
-    """The pictures of one of the `parts`, in the configured size."""
+    """The images of one of the `parts`, in the configured size."""
     return Pictures([record.path for record in parts(benchmark)[part]], cfg.image_size)
 
 
 def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
     """Its name, such as regdb-3-test-visible-384x192-1f0c5a3e.pixels, tells data set, split, part and size.
 
-    The last word stands for the folder of the data set: two copies of one, or two sizes of a synthetic one, share nothing.
+    The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing.
     """
     trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
     height, width = cfg.image_size
@@ -175,7 +175,7 @@ def _loader(
     there = isinstance(pixels, HeldPixels) and pixels.tensor.is_cuda
     images = batching.get("batch_size") or max(cfg.batch_size, cfg.p_size * cfg.k_size) // me().world
     workers = 0 if there else workers_with_room(asked, images * pictures.image_bytes)
-    # Training batches are shared out in the data set, which knows the identities; test pictures by their sampler.
+    # Training batches are shared out in the data set, which knows the identities; test images by their sampler.
     share = (me().rank, me().world) if training else ()
     loader = PatientLoader(
         PictureDataset(parts(benchmark)[part], pixels, *share),

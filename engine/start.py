@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
 
 def build_start(path: str | None, opts: Sequence[str], asked_seed: int | None) -> Start:
-    """What a command line asks for: a yml file, KEY VALUE pairs and a seed; None where not given.
+    """What a command line gives: a yml file, KEY VALUE pairs and a seed; None where not given.
 
     A run that `resume` names gives its own configuration and seed; what differs from them is logged.
     """

@@ -42,7 +42,7 @@ def sysu_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def regdb_root(tmp_path_factory) -> Path:
-    """A RegDB of 12 drawn identities, 3 pictures of each in both modalities."""
+    """A RegDB of 12 drawn identities, 3 images of each in both modalities."""
     return _draw(tmp_path_factory, "--layout", "regdb", "--ids", "12", "--images", "3")
 
 

@@ -190,7 +190,7 @@ def test_a_part_that_is_off_does_nothing_and_leaves_the_others_as_they_were():
     images = noise(400, 8, 6)
     full = coloured(images, ALL)
     acted = {part: changed(images, coloured(images, only(part))) for part in COLOUR_PARTS}
-    assert torch.stack(list(acted.values())).sum(dim=0).max() == 1  # never two parts on one picture
+    assert torch.stack(list(acted.values())).sum(dim=0).max() == 1  # never two parts on one image
     for part in COLOUR_PARTS:
         without = coloured(images, ALL._replace(colour=ALL.colour - {part}))
         expected = torch.where(acted[part][:, None, None, None], images, full)
@@ -236,7 +236,7 @@ def test_jitter_takes_each_channel_equally_and_any_share():
 
 
 def cutmixed(recipe: Recipe, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """(background channel, pasted pixels) of every picture that CC changed, [n], [n, H, W] bool."""
+    """(background channel, pasted pixels) of every image that CC changed, [n], [n, H, W] bool."""
     images = plain(MANY, (1, 2, 3), height, width)
     out = coloured(images, recipe)
     out = out[changed(images, out)]
@@ -307,7 +307,7 @@ def test_places_of_rectangles_are_even():
 
 
 def test_the_released_frame_is_clipped_as_measured():
-    top, left, tall, wide = boxes(192, 384, CUTMIX_AREA)  # the exchanged frame of a 384 x 192 picture
+    top, left, tall, wide = boxes(192, 384, CUTMIX_AREA)  # the exchanged frame of a 384 x 192 image
     rows = (top + tall).clamp(max=384) - top
     columns = ((left + wide).clamp(max=192) - left).clamp(min=0)
     pasted = (rows * columns).double() / (384 * 192)
@@ -322,7 +322,7 @@ def test_no_try_fits_gives_an_empty_rectangle():
     found = draw_boxes(draws, torch.zeros(2, 2, dtype=torch.float64), 100, 100, CUTMIX_AREA)
     assert found[:, 2:].tolist() == [[0, 0], [0, 0]]
     draws[1, 3] = (
-        0.0  # the fourth try of the second picture has an area of 0.02: sqrt(200 * 3.3) = 26, sqrt(200 / 3.3) = 8
+        0.0  # the fourth try of the second image has an area of 0.02: sqrt(200 * 3.3) = 26, sqrt(200 / 3.3) = 8
     )
     found = draw_boxes(draws, torch.zeros(2, 2, dtype=torch.float64), 100, 100, CUTMIX_AREA)
     assert found.tolist() == [[0, 0, 0, 0], [0, 0, 26, 8]]

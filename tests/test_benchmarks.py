@@ -65,7 +65,7 @@ def test_plain_and_fast_agree_on_drawn_features(sysu_root, layout, ranking):
 
 def test_drawn_features_have_the_shape_of_the_split(sysu_root):
     features = sysu_like(sysu_root / "exp", 1.0, 8).features
-    # four test identities, two pictures from each camera that saw them
+    # four test identities, two images from each camera that saw them
     assert features[Modality.VISIBLE].embeddings.shape[0] == 4 and features[Modality.INFRARED].embeddings.shape[0] == 1
     seen = [len(list(sysu_root.glob(f"cam{camera}/{pid:04d}/*"))) for camera in (3, 6) for pid in identities(sysu_root)]
     assert len(features[Modality.INFRARED].pids) == sum(seen)
@@ -169,8 +169,8 @@ def test_epoch_benchmark(tmp_path, capsys):
     printed = capsys.readouterr().out
     still, loaded = table(printed)
     assert loaded[:2] == ["the loader, cache disk", "4"] and still[1] == "1"
-    # 586 visible and 314 infrared pictures of 395 identities: fewer than four of each, so one chunk of each, two a batch
-    assert "900 pictures, 197 batches of 8 in an epoch" in printed
+    # 586 visible and 314 infrared images of 395 identities: fewer than four of each, so one chunk of each, two a batch
+    assert "900 images, 197 batches of 8 in an epoch" in printed
     assert float(loaded[4].strip("~")) == pytest.approx(197 * 8 / float(loaded[2]), rel=0.02) and loaded[4][0] == "~"
     assert float(loaded[3]) == pytest.approx(float(loaded[2]) / float(still[2]), rel=0.01) and still[3] == "1.000"
     assert "lost to the input: " in printed

@@ -1,4 +1,4 @@
-"""Decoded pictures on disk and in memory: the same pixels, rebuilt when they must be, and never in the way of a run."""
+"""Decoded images on disk and in memory: the same pixels, rebuilt when they must be, and never in the way of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COUNT = 2 * cache_module.CHUNK + 5
 
 @pytest.fixture
 def pictures(tmp_path) -> Pictures:
-    """Two whole chunks of pictures and a rest, of several shapes."""
+    """Two whole chunks of images and a rest, of several shapes."""
     rng, folder = np.random.default_rng(0), tmp_path / "pictures"
     folder.mkdir()
     for number in range(COUNT):
@@ -152,7 +152,7 @@ def touched(path: Path, pictures: Pictures) -> None:
 
 
 def replaced(path: Path, pictures: Pictures) -> None:
-    """Another picture under the old name and with the old time of change."""
+    """Another image under the old name and with the old time of change."""
     before = os.stat(pictures.paths[3])
     Image.new("RGB", (9, 11), "red").save(pictures.paths[3])
     os.utime(pictures.paths[3], ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -403,7 +403,7 @@ def test_what_a_killed_save_left_is_swept(mine):
 
 
 def test_a_run_folder_without_its_record(folder):
-    with pytest.raises(UserError, match="run.json is missing; resume .*last.pth goes on in a new run folder"):
+    with pytest.raises(UserError, match="run.json is missing; resume .*last.pth continues in a new run folder"):
         hold_resumed(str(folder))
 
 

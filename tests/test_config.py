@@ -409,7 +409,7 @@ def test_a_hostile_value_on_the_command_line(key, value):
 
 def test_a_key_that_stands_twice_is_refused(yml):
     path = yml("lr: 1\nwd: 0\nlr: 2\n")
-    assert refusal(path) == f"{path}: 'lr' stands a second time in line 3; keep one"
+    assert refusal(path) == f"{path}: 'lr' occurs a second time in line 3; keep one"
 
 
 def test_a_file_that_is_no_regular_file_is_not_waited_for(tmp_path):

@@ -130,8 +130,8 @@ def test_test_pictures_are_shared_out(sysu_root, as_one_of):
 @pytest.mark.parametrize(
     ("world", "keys", "said"),
     [
-        (3, [], "p_size = 4: 3 processes cannot share so many identities out evenly; give a multiple of 3"),
-        (3, ["sample_method", "none"], "batch_size = 16: 3 processes cannot share so many pictures out evenly"),
+        (3, [], "p_size = 4: 3 processes cannot share out this number of identities evenly; give a multiple of 3"),
+        (3, ["sample_method", "none"], "batch_size = 16: 3 processes cannot share out this number of images evenly"),
     ],
 )
 def test_uneven_shares_are_refused(sysu_root, as_one_of, world, keys, said):
@@ -144,7 +144,7 @@ def test_uneven_shares_are_refused(sysu_root, as_one_of, world, keys, said):
 def test_fewer_test_pictures_than_processes_are_refused(sysu_root, as_one_of):
     cfg, benchmark = configured(sysu_root)
     as_one_of(0, 100)
-    with pytest.raises(UserError, match="16 test pictures are too few for 100 processes; start fewer"):
+    with pytest.raises(UserError, match="16 test images are too few for 100 processes; start fewer"):
         build_test_loader(cfg, benchmark, benchmark.test, Modality.INFRARED, CPU)
 
 

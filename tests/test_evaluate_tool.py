@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def labels_of(test: Split) -> dict[str, np.ndarray]:
-    """Every array but the embeddings, of the test pictures as a reader lists them."""
+    """Every array but the embeddings, of the test images as a reader lists them."""
     arrays = {"visible_names": np.array([record.path for record in test.visible])}
     for side in SIDES.values():
         for what in ("pid", "camera"):
@@ -54,7 +54,7 @@ def drawn(test: Split, spectra: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def extracted(trained, sysu_root) -> dict[str, np.ndarray]:
-    """What the run's best model makes of the test pictures."""
+    """What the run's best model makes of the test images."""
     cfg = load_config(trained / CONFIG, ["resume", str(trained), "data_root", str(sysu_root)])
     benchmark = build_benchmark(cfg, seed=8)
     model = build_model(cfg, benchmark.num_ids)
@@ -189,7 +189,7 @@ def test_names_with_other_folders_and_suffixes(rows, sysu_arrays):
 
 
 def without(arrays: dict[str, np.ndarray], gone: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays without some visible pictures, [N] bool."""
+    """The arrays without some visible images, [N] bool."""
     cut = {name: array[..., ~gone, :] if array.ndim > 1 else array[~gone] for name, array in arrays.items() if len(gone) in array.shape}  # fmt: skip
     return {**arrays, **cut}
 
@@ -394,7 +394,7 @@ def test_a_missing_array(refusal, sysu_arrays, name):
         ("visible_embeddings", lambda a: a[0], "is float32 [26, 8]; expected floats [V, N, D], V being 1"),
         ("visible_embeddings", lambda a: a.repeat(3, axis=0), "is float32 [3, 26, 8]; expected floats [V, N, D]"),
         ("visible_embeddings", lambda a: a[:, :0], "is empty, [1, 0, 8]"),
-        ("visible_embeddings", lambda a: a[:, 1:], "visible_pids has 26 entries, visible_embeddings 25 pictures"),
+        ("visible_embeddings", lambda a: a[:, 1:], "visible_pids has 26 entries, visible_embeddings 25 images"),
         ("visible_embeddings", lambda a: a.astype(str), "is <U32 [1, 26, 8]; expected floats"),
         ("visible_embeddings", lambda a: a.astype(int), "is int64 [1, 26, 8]; expected floats"),
         ("infrared_embeddings", lambda a: a[None], "is float32 [1, 16, 8]; expected floats [N, D]"),
@@ -403,7 +403,7 @@ def test_a_missing_array(refusal, sysu_arrays, name):
         ("infrared_embeddings", lambda a: a[:, 1:], "visible_embeddings has D = 8, infrared_embeddings D = 7"),
         ("infrared_embeddings", lambda a: a.astype(complex), "is complex128 [16, 8]; expected floats"),
         ("infrared_embeddings", lambda a: a.astype(object), "is damaged or needs pickles, which are refused"),
-        ("infrared_pids", lambda a: a[1:], "infrared_pids has 15 entries, infrared_embeddings 16 pictures"),
+        ("infrared_pids", lambda a: a[1:], "infrared_pids has 15 entries, infrared_embeddings 16 images"),
         ("infrared_pids", lambda a: a.astype(float), "is float64 [16]; expected whole identity numbers [N]"),
         ("infrared_pids", lambda a: a + 1000, "infrared_pids and visible_pids have no identity in common"),
         ("infrared_cameras", lambda a: a[:, None], "is int64 [16, 1]; expected whole camera numbers [N]"),
@@ -460,7 +460,7 @@ def test_labels_that_are_not_those_of_sysu(refusal, sysu_arrays, name, row, valu
 
 def test_a_protocol_without_a_gallery(tool, sysu_arrays, capsys):
     assert tool(without(sysu_arrays, sysu_arrays["visible_cameras"] <= 2), "sysu") == 2
-    assert "x.npz: visible_embeddings has no picture for the gallery of sysu/indoor/1-shot" in capsys.readouterr().err
+    assert "x.npz: visible_embeddings has no image for the gallery of sysu/indoor/1-shot" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------- what it stands on

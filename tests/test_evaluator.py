@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class MeanColour(nn.Module):
-    """Embeds a picture by its mean colour; `seen` is told how many it is given (by copies of this model too)."""
+    """Embeds an image by its mean colour; `seen` is told how many it is given (by copies of this model too)."""
 
     def __init__(self, seen=lambda number: None):
         super().__init__()
@@ -32,7 +32,7 @@ class MeanColour(nn.Module):
 
 
 def batches(pids: list[int], camera: int, modality: Modality) -> list[Batch]:
-    """One flat picture per identity, two to a batch; its colour is (10, 20, 30) times the identity."""
+    """One flat image per identity, two to a batch; its colour is (10, 20, 30) times the identity."""
     made = []
     for start in range(0, len(pids), 2):
         part = torch.tensor(pids[start : start + 2])
@@ -87,7 +87,7 @@ def test_rows(evaluator):
     assert [(r.protocol, r.ranking) for r in rows] == [("a", "cosine"), ("a", "mser"), ("b", "cosine"), ("b", "mser")]
     assert {(r.stage, r.epoch, r.split, r.selected_on) for r in rows} == {("test", 7, None, "val")}
     assert rows[0].r1 == 100  # equal colours point the same way
-    assert rows[1].r1 == 25  # all distances tie: the first gallery picture wins, right for one query of four
+    assert rows[1].r1 == 25  # all distances tie: the first gallery image wins, right for one query of four
 
 
 @pytest.mark.parametrize("training", [True, False])

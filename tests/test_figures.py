@@ -1,4 +1,4 @@
-"""Each figure on data whose picture is known."""
+"""Each figure on data whose image is known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def inside(figure) -> bool:
 
 
 def flat(value) -> np.ndarray:
-    """A picture of one colour, twice as high as wide."""
+    """An image of one colour, twice as high as wide."""
     return np.full((8, 4, 3), value, np.uint8)
 
 
@@ -81,7 +81,7 @@ def test_small_png_keeps_black_and_white_and_is_near_elsewhere():
 
 
 def test_no_figure_is_cut_off():
-    """Pictures of real proportions and long numbers."""
+    """Images of real proportions and long numbers."""
     large = 1e5
     picture = np.zeros((128, 64, 3), np.uint8)
     person = ranked_lists.Person(picture, int(large), 6)
@@ -361,7 +361,7 @@ def test_vimc_figure_has_the_original_and_every_result():
 
 @pytest.fixture
 def few() -> tuple[dict, Setting]:
-    """3 visible queries against 6 infrared pictures; who is of one camera is skipped."""
+    """3 visible queries against 6 infrared images; who is of one camera is skipped."""
     draw = torch.Generator().manual_seed(1)
     query = Features(torch.randn(1, 3, 4, generator=draw), torch.tensor([1, 2, 3]), torch.tensor([1, 1, 2]))
     gallery = Features(torch.randn(1, 6, 4, generator=draw), torch.tensor([1, 1, 2, 2, 3, 9]), torch.tensor([1, 2, 3, 1, 2, 3]))  # fmt: skip

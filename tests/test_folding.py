@@ -1,4 +1,4 @@
-"""The copy of a model that embeds pictures."""
+"""The copy of a model that embeds images."""
 
 import pytest
 import torch

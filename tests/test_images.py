@@ -1,4 +1,4 @@
-"""Pictures from disk: shape, channels, resizing, and one line for a picture that cannot be read."""
+"""Images from disk: shape, channels, resizing, and one line for an image that cannot be read."""
 
 import os
 
@@ -21,7 +21,7 @@ UNCACHED = ["cache", "none"]
 
 @pytest.fixture
 def save(tmp_path):
-    """save(array, name) -> path of the picture."""
+    """save(array, name) -> path of the image."""
 
     def write(pixels: np.ndarray, name: str = "picture.png") -> str:
         Image.fromarray(pixels).save(tmp_path / name)
@@ -34,7 +34,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(shape).integers(0, 256, shape, dtype=np.uint8)
 
 
-# ------------------------------------------------------------------------------------------------------------ one picture
+# ------------------------------------------------------------------------------------------------------------ one image
 
 
 def test_size_is_height_then_width(save):
@@ -160,7 +160,7 @@ def test_the_message_passes_through_a_loader_as_one_line(tmp_path, workers):
 
 @pytest.fixture
 def dataset(save):
-    """Six pictures; picture i is all of grey 10 * i, identity 100 + i, camera i."""
+    """Six images; image i is all of grey 10 * i, identity 100 + i, camera i."""
     records = [
         Record(save(np.full((8, 4), 10 * i, np.uint8), f"{i}.png"), 100 + i, i, Modality(i % 2)) for i in range(6)
     ]

@@ -23,7 +23,7 @@ def test_one_query_by_hand():
 
 
 def test_cmc_counts_identities():
-    result = ranked([2, 2, 2, 2, 2, 3, 1])  # the seventh picture is the third identity
+    result = ranked([2, 2, 2, 2, 2, 3, 1])  # the seventh image is the third identity
     assert (result["r1"], result["r5"]) == (0, 1)
     assert result["mAP"] == pytest.approx(1 / 7)
 

@@ -127,7 +127,7 @@ def test_evaluation_changes_nothing_and_does_not_depend_on_its_order(sysu_case):
 
 
 def drawn(seed: int) -> dict[Modality, Features]:
-    """9 infrared and 14 visible pictures of four identities; visible ones in four spectra."""
+    """9 infrared and 14 visible images of four identities; visible ones in four spectra."""
     rng = np.random.default_rng(seed)
     data = {}
     for modality, spectra, count in ((Modality.VISIBLE, 4, 14), (Modality.INFRARED, 1, 9)):

@@ -16,7 +16,7 @@ from utils.types import Modality
 
 @pytest.fixture
 def editable(regdb_root, tmp_path) -> Path:
-    """The drawn data set again; its idx/ may be changed, its pictures are links."""
+    """The drawn data set again; its idx/ may be changed, its images are links."""
     root = tmp_path / "set"
     (root / "idx").mkdir(parents=True)
     for source in (regdb_root / "idx").iterdir():
@@ -90,7 +90,7 @@ def test_both_directions_once_each(regdb_root):
     assert set(test.quick) == {"regdb/i2v", "regdb/v2i"}
     for setting in test.settings:
         (trial,) = setting.trials
-        assert trial.query.tolist() == trial.gallery.tolist() == list(range(18))  # 6 people, 3 pictures
+        assert trial.query.tolist() == trial.gallery.tolist() == list(range(18))  # 6 people, 3 images
 
 
 def test_directions_of_unequal_modalities(editable):

@@ -1,4 +1,4 @@
-"""Ranking against its definition on random data: ties, single pictures, nobody's identity, more neighbours than data."""
+"""Ranking against its definition on random data: ties, single images, nobody's identity, more neighbours than data."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_k_reciprocal(backend, sides, k1, k2, lam, memory_gb):
 
 @st.composite
 def rankings(draw):
-    """Distances with ties, identities that one side lacks or that have a single picture, random exclusions."""
+    """Distances with ties, identities that one side lacks or that have a single image, random exclusions."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     queries, gallery, identities = draw(st.integers(1, 12)), draw(st.integers(1, 40)), draw(st.integers(1, 30))
     dist = rng.integers(0, draw(st.integers(1, 50)), (queries, gallery)).astype(

@@ -20,7 +20,7 @@ from utils.types import Modality, Record
 
 @pytest.fixture
 def editable(sysu_root, tmp_path) -> Path:
-    """The drawn data set again; its exp/ may be changed, its pictures are links."""
+    """The drawn data set again; its exp/ may be changed, its images are links."""
     root = tmp_path / "set"
     (root / "exp").mkdir(parents=True)
     for source in (sysu_root / "exp").iterdir():
@@ -85,7 +85,7 @@ def test_gallery_sizes_of_the_drawn_set(sysu_root):
         for cameras in ((1, 2, 4, 5), (1, 2))
     }
     sizes = {s.protocol: {len(t.gallery) for t in s.trials} for s in test.settings}
-    assert sizes == {  # two pictures of each person and camera, so ten shots take both
+    assert sizes == {  # two images of each person and camera, so ten shots take both
         "sysu/all/1-shot": {seen[1, 2, 4, 5]}, "sysu/all/10-shot": {2 * seen[1, 2, 4, 5]},
         "sysu/indoor/1-shot": {seen[1, 2]}, "sysu/indoor/10-shot": {2 * seen[1, 2]},
     }  # fmt: skip

@@ -14,7 +14,7 @@ from utils.types import ResultRow
 
 @pytest.fixture
 def two_cameras(tmp_path):
-    """Two cameras; the second missed identity 2. Every picture is flat: 10 * identity + camera."""
+    """Two cameras; the second missed identity 2. Every image is flat: 10 * identity + camera."""
     for camera, identity in ((1, 1), (1, 2), (1, 3), (2, 1), (2, 3)):
         folder = tmp_path / "set" / f"cam{camera}" / f"{identity:04d}"
         folder.mkdir(parents=True)

@@ -60,7 +60,7 @@ class Steps:
         return views._replace(images=views.images.to(self.model.classifier.weight.dtype))
 
     def run(self) -> list[dict[str, Any]]:
-        """Losses, gradients and pictures of two steps."""
+        """Losses, gradients and images of two steps."""
         groups = {"all": Group(list(self.model.parameters()))}
         optimizers = Optimizers(groups, lambda groups, decay: torch.optim.SGD(groups), 0.01, 0, lambda done: 1)
         learner = create_learner(self.model, self.criterion, optimizers, self.augmentation, CPU, None)
@@ -136,7 +136,7 @@ def answers(by_turns: bool) -> tuple[Output, torch.Tensor]:
 
 
 def features() -> Features:
-    """Five pictures in two spectra; the picture's number is its identity."""
+    """Five images in two spectra; the image's number is its identity."""
     own = torch.tensor([[0, 1], [2, 3, 4]][me().rank])
     return gather_features(Features(torch.stack([own, 10 + own])[:, :, None].float(), own, -own), 5)
 

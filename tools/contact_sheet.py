@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--ids",
         type=int,
         default=6,
-        help="Show so many identities, the first that every camera saw (default: %(default)s).",
+        help="Identities to show, the first that every camera saw (default: %(default)s).",
     )
     parser.add_argument(
         "--height", type=int, default=128, help="Give each image this height, in pixels (default: %(default)s)."
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def sheet(rows: Sequence[Sequence[Path]], height: int) -> Image.Image:
-    """The pictures in a grid, each `height` pixels high and half as wide."""
+    """The images in a grid, each `height` pixels high and half as wide."""
     width, gap = height // 2, 4
     page = Image.new("RGB", (len(rows[0]) * (width + gap) + gap, len(rows) * (height + gap) + gap), "white")
     for y, row in enumerate(rows):

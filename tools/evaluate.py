@@ -149,11 +149,11 @@ def listing(file: FeatureFile) -> Listing:
 def require_galleries(file: FeatureFile, settings: Iterable[Setting]) -> None:
     for setting in settings:
         if not all(len(trial.gallery) for trial in setting.trials):
-            raise UserError(f"{file.path}: visible_embeddings has no picture for the gallery of {setting.protocol}")
+            raise UserError(f"{file.path}: visible_embeddings has no image for the gallery of {setting.protocol}")
 
 
 def rankings(names: Sequence[str] | None, dataset: DataSet, spectra: int) -> Sequence[str]:
-    """Those asked for, or the default for so many spectra."""
+    """The rankings that the command names, or the default for this number of spectra."""
     chosen = names or [name for name in DEFAULT if not RANKERS[name].spectra or spectra > 1 and dataset.mser]
     for name in chosen:
         if RANKERS[name].spectra and spectra == 1:
@@ -179,7 +179,7 @@ def outcome(
 
 
 def report(outcomes: Sequence[Outcome], out: Path | None) -> None:
-    """Print the table and what it took; write the rows, a protocol's rankings one after another, as in training."""
+    """Print the table, seconds and memory; write the rows, a protocol's rankings one after another, as in training."""
     rows = [row for protocol in zip(*(outcome.rows for outcome in outcomes)) for row in protocol]
     print(f"in percent:\n{format_table(rows)}")
     for outcome in outcomes:

@@ -107,11 +107,11 @@ def require_sizes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for side in SIDES.values():
         shape = arrays[f"{side}_embeddings"].shape
         if 0 in shape:
-            raise UserError(f"{path}: {side}_embeddings is empty, {list(shape)}; expected one picture at least")
+            raise UserError(f"{path}: {side}_embeddings is empty, {list(shape)}; expected one image at least")
         for name, array in arrays.items():
             if name.startswith(side) and array.ndim == 1 and len(array) != shape[-2]:
                 raise UserError(
-                    f"{path}: {name} has {len(array)} entries, {side}_embeddings {shape[-2]} pictures; expected as many"
+                    f"{path}: {name} has {len(array)} entries, {side}_embeddings {shape[-2]} images; expected as many"
                 )
     widths = [arrays[f"{side}_embeddings"].shape[-1] for side in SIDES.values()]
     if widths[0] != widths[1]:

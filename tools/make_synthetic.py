@@ -51,19 +51,19 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{split}-ids",
             type=int,
             metavar="N",
-            help=f"Make so many {split} identities ({_defaults(split + '_ids')}).",
+            help=f"Number of {split} identities ({_defaults(split + '_ids')}).",
         )
     parser.add_argument(
         "--ids",
         type=int,
         metavar="N",
-        help=f"Make so many identities, half of them for training ({_defaults('ids')}).",
+        help=f"Number of identities, half of them for training ({_defaults('ids')}).",
     )
     parser.add_argument(
         "--images",
         type=int,
         metavar="N",
-        help=f"Make so many images per identity and camera ({_defaults('images')}).",
+        help=f"Number of images per identity and camera ({_defaults('images')}).",
     )
     parser.add_argument(
         "--cameras",
@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         metavar="N",
-        help="Draw in so many processes (default: one per core, fewer for small sets).",
+        help="Number of processes (default: one per core, fewer for small sets).",
     )
     return parser
 
@@ -154,7 +154,7 @@ def _words(numbers: Iterable[int]) -> str:
 
 
 def _digest(folder: Path) -> str:
-    """Stands for the three files in the record: their place may change, their content may not."""
+    """Represents the three files in the record: their place may change, their content may not."""
     digest = hashlib.sha256()
     for name in ("rand_perm_cam.mat", "train_id.mat", "test_id.mat"):
         path = folder / name

@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=natural,
         default=1,
         metavar="N",
-        help="Run so many trainings at a time, each on a GPU of its own (default: 1).",
+        help="Number of trainings at a time, each on a GPU of its own (default: 1).",
     )
     parser.add_argument(
         "--print", action="store_true", help="Print the commands of the runs that are left, and start nothing."

@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="Show this protocol's first trial (default: the protocol evaluated during training).",
     )
-    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="Show so many best, median and worst queries (default: 1).")  # fmt: skip
+    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="Number of best, of median and of worst queries (default: 1).")  # fmt: skip
     parser.add_argument(
         "--small", action="store_true", help="Write files of about 100 kB, for web pages (default: 150 dots per inch)."
     )
@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def choice(args: argparse.Namespace, names: Sequence[str]) -> Choice:
-    """What of the run the arguments ask for; without a picture that shows a ranking the plain one does, without spectra."""
+    """What of the run the arguments choose. If no figure shows a ranking, the plain one serves, without spectra."""
     rankings = (args.ranking,) if args.ranking else None if RANKED & set(names) else (PLAIN,)
     return Choice(rankings, args.protocol, args.queries, args.small)
 

@@ -20,7 +20,7 @@ MAC = torch.device("mps")
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """These float32 numbers, [n], on the device; copied there once, because the copy waits for all that a GPU has to do."""
-    with torch.inference_mode(False):  # whoever asks first, others may differentiate
+    with torch.inference_mode(False):  # the first caller may run in inference mode, others may differentiate
         return torch.tensor(values, device=device)
 
 
@@ -43,7 +43,7 @@ def parse_device(name: str, argument: str = "--device") -> torch.device:
 
 
 def pick_device(name: str | None, argument: str = "--device") -> torch.device:
-    """The named device, ready to compute on; None: the first GPU, or the CPU where there is none.
+    """The named device, ready to compute on; None: the first GPU, or the CPU if there is none.
 
     A number alone, as main.py's default is, falls back to the CPU with a warning where there is no GPU. On the CPU,
     memory that is freed stays the process's own from now on (utils/resources.py). Where torchrun started several
@@ -67,7 +67,7 @@ def pick_device(name: str | None, argument: str = "--device") -> torch.device:
     number = (wanted.index or 0) if alone() else me().local_rank
     if number >= count:
         raise UserError(f"{argument} {name}: there are {count or 'no'} GPUs" + (", numbered from 0" if count else ""))
-    torch.cuda.set_device(number)  # what asks for "the current GPU" should mean this one
+    torch.cuda.set_device(number)  # code that uses "the current GPU" should use this one
     return torch.device("cuda", number)
 
 

@@ -31,7 +31,7 @@ PATIENCE = timedelta(minutes=30)
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LOST = (
     f"another process of this run ended, or did not answer within {PATIENCE.seconds // 60} minutes; "
-    "`resume` goes on after the last finished epoch"
+    "`resume` continues after the last finished epoch"
 )
 
 
@@ -99,7 +99,9 @@ def connect(device: torch.device) -> torch.device:
             world_size=_me.world,
             timeout=PATIENCE,
         )
-        if "SLURM_JOB_ID" in os.environ:  # then Ignite asks Slurm, which knows nothing of torchrun's processes
+        if (
+            "SLURM_JOB_ID" in os.environ
+        ):  # then Ignite reads Slurm's variables, which do not describe torchrun's processes
             os.environ["SLURM_LOCALID"] = str(_me.local_rank)
         idist.sync()  # Ignite would look at the group when first asked, which must happen in all processes at once
     return device

@@ -114,7 +114,7 @@ def hold_resumed(path: str) -> None:
     if (folder / RECORD).is_file():
         hold(folder)
     elif named.is_dir() and (named / LAST).is_file():
-        raise UserError(f"{named}: {RECORD} is missing; resume {named / LAST} goes on in a new run folder")
+        raise UserError(f"{named}: {RECORD} is missing; resume {named / LAST} continues in a new run folder")
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def like(tensor: Tensor) -> Kind:
 
 
 def _load(path: Path, mmap: bool | None = None) -> Any:
-    with warnings.catch_warnings():  # of old pickles, which it goes on to read or to refuse
+    with warnings.catch_warnings():  # of old pickles, which it then reads or refuses
         warnings.simplefilter("ignore")
         with torch.serialization.safe_globals(PLAIN_NUMPY):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)

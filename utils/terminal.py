@@ -80,7 +80,7 @@ class TerminalHandler(SaysFaultOnce, logging.StreamHandler):
         discard(self.stream)
 
     def target(self) -> str:
-        return "the log can no longer be printed; a run's log.txt goes on"
+        return "the log can no longer be printed; a run's log.txt continues"
 
 
 class LogFileHandler(SaysFaultOnce, logging.FileHandler):

@@ -25,7 +25,7 @@ class Modality(IntEnum):
 
 
 class Record(NamedTuple):
-    """One picture of a data set, not opened."""
+    """One image of a data set, not opened."""
 
     path: str  # absolute, or relative to the working folder
     pid: int  # 0..num_ids-1 in training, the data set's own identity number in a test split
@@ -46,7 +46,7 @@ class Labels(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Pictures of B records, as the loader hands them over. One of W processes has the labels of all, and its pictures."""
+    """Images of B records, as the loader hands them over. One of W processes has the labels of all, and its images."""
 
     images: Tensor  # [B, 3, H, W] uint8, RGB; [B / W, 3, H, W] in one of W processes
     pids: Tensor  # [B] int64
@@ -98,7 +98,7 @@ class Group(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Embeddings of one modality's N test pictures; V spectra (original; or original, R, G, B)."""
+    """Embeddings of one modality's N test images; V spectra (original; or original, R, G, B)."""
 
     embeddings: Tensor  # [V, N, D] float32, not normalised
     pids: Tensor  # [N] int64
@@ -121,7 +121,7 @@ class Setting(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Pictures and settings of one evaluation."""
+    """Images and settings of one evaluation."""
 
     visible: Sequence[Record]
     infrared: Sequence[Record]
@@ -145,7 +145,7 @@ class MserDefaults(NamedTuple):
 
 
 # (query pids [Q], query cameras [Q], gallery pids [G], gallery cameras [G]) -> bool [Q, G], True where the query
-# skips the gallery picture.
+# skips the gallery image.
 Exclusion = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 

@@ -49,7 +49,7 @@ def read_yml(path: Path, holds: str, hint: str) -> dict[Any, Any]:
     try:
         content = parse(text)
     except Repeated as error:
-        raise UserError(f"{path}: {quoted(error.key)} stands a second time in line {error.line}; keep one") from None
+        raise UserError(f"{path}: {quoted(error.key)} occurs a second time in line {error.line}; keep one") from None
     except BROKEN as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError(f"{path}: not valid YAML" + (f" in line {mark.line + 1}" if mark else "")) from None

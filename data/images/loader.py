@@ -17,7 +17,7 @@ from utils.types import Batch
 def own_run(rows: Sequence[int]) -> Sequence[int]:
     """The run of rows that is this process's, all of them if it is alone. UserError where there are too few."""
     if len(rows) < me().world and not alone():
-        raise UserError(f"{len(rows)} test pictures are too few for {me().world} processes; start fewer")
+        raise UserError(f"{len(rows)} test images are too few for {me().world} processes; start fewer")
     run = split_in_order(len(rows), me().rank, me().world)
     return rows[run.start : run.stop]
 

@@ -119,7 +119,7 @@ def read_line(line: str, where: str, modality: Modality, suffix: str = "bmp") ->
 
 
 def require_once(entries: Iterable[Entry]) -> None:
-    """UserError where an image stands in two lines of a split, of one list or of two."""
+    """UserError where an image is in two lines of a split, of one list or of two."""
     seen: dict[str, str] = {}
     for entry in entries:
         name = str(PurePosixPath(entry.name))
@@ -143,7 +143,7 @@ def divide(identities: Sequence[int], seed: int | None) -> tuple[list[int], set[
 
 
 def evaluation_split(name: str, records: Sequence[Record]) -> Split:
-    """Both directions, one trial each: every picture of one modality against every picture of the other."""
+    """Both directions, one trial each: every image of one modality against every image of the other."""
     visible = [record for record in records if record.modality == Modality.VISIBLE]
     infrared = [record for record in records if record.modality == Modality.INFRARED]
     settings = protocol_settings(name, len(visible), len(infrared))

@@ -73,7 +73,7 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
 
 
 def excluded(query_pids: Tensor, query_cameras: Tensor, gallery_pids: Tensor, gallery_cameras: Tensor) -> Tensor:
-    """Gallery pictures that a query skips, [Q], [Q], [G], [G] int64 -> [Q, G] bool.
+    """Gallery images that a query skips, [Q], [Q], [G], [G] int64 -> [Q, G] bool.
 
     A query skips everything from its own camera's place; cameras 2 and 3 look at the same place (the protocol's rule).
     """
@@ -86,7 +86,7 @@ def place(cameras: Tensor) -> Tensor:
 
 
 def unseen(folder: Path, learned: Sequence[int], tested: Sequence[int]) -> list[str]:
-    """One line that says which identities of the lists no camera saw; none where there is none."""
+    """One line that says which identities of the lists no camera saw; no line if there are none."""
     present = {name for camera in CAMERAS for name in folders(folder, camera)}
     absent = [identity for identity in (*learned, *tested) if f"{identity:04d}" not in present]
     if not absent:
@@ -101,7 +101,7 @@ def folders(folder: Path, camera: int) -> set[str]:
 
 
 def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
-    """Every picture of the given identities (identity -> pid), all cameras, sorted by path."""
+    """Every image of the given identities (identity -> pid), all cameras, sorted by path."""
     records = []
     for camera in CAMERAS:
         modality = Modality.INFRARED if camera in INFRARED_CAMERAS else Modality.VISIBLE
@@ -115,7 +115,7 @@ def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
 
 
 def evaluation_split(folder: Path, name: str, identities: Sequence[int], permutations: Permutations) -> Split:
-    """Pictures and the four settings (all, indoor; 1 and 10 shots) of some identities; ten trials each."""
+    """Images and the four settings (all, indoor; 1 and 10 shots) of some identities; ten trials each."""
     records = records_of(folder, {identity: identity for identity in identities})
     visible = [record for record in records if record.modality == Modality.VISIBLE]
     infrared = [record for record in records if record.modality == Modality.INFRARED]
@@ -136,7 +136,7 @@ def evaluation_split(folder: Path, name: str, identities: Sequence[int], permuta
 def protocol_settings(
     name: str, visible: Sequence[Record], num_queries: int, permutations: Permutations
 ) -> list[Setting]:
-    """All and indoor search, 1 and 10 shots: every infrared picture against galleries drawn from the visible ones."""
+    """All and indoor search, 1 and 10 shots: every infrared image against galleries drawn from the visible ones."""
     return [
         Setting(f"{name}/{mode}/{shots}-shot", Modality.INFRARED, trials(visible, num_queries, cameras, shots, permutations))
         for mode, cameras in MODES.items()
@@ -222,7 +222,7 @@ def foreign_images(listing: Listing) -> tuple[list[Record], int]:
 
 def foreign_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
     """The official trials of images that a file of embeddings lists; and how they differ from the published test set."""
-    assert trials_file is not None  # as DATASET asks
+    assert trials_file is not None  # DATASET requires it
     permutations, (visible, queries) = read_permutations(trials_file), foreign_images(listing)
     settings = protocol_settings("sysu", visible, queries, permutations)
     found = evaluation_counts(queries, settings)

@@ -18,7 +18,7 @@ def unfinished(jobs: Sequence[Job], results: Path) -> list[Job]:
 
 
 def command(job: Job, results: Path, gpu: str, so_far: Progress, model: str | None) -> list[str]:
-    """The command line that starts a job or goes on with it. model: the run folder or checkpoint that it tests."""
+    """The command line that starts a job or resumes it. model: the run folder or checkpoint that it tests."""
     words = [sys.executable, "main.py", "--cfg", job.cfg, "--gpu", gpu, "--seed", str(job.seed), *job.options]
     words += ["output_dir", str(home_of(results, job.identity))]
     if model is not None:

@@ -25,8 +25,8 @@ LOCK, OUTPUT = "lock", "output.txt"
 class Progress(NamedTuple):
     """How far a run is."""
 
-    state: str  # "finished" | "interrupted": goes on from its last checkpoint | "absent": starts afresh
-    folder: Path | None  # the run folder; None where there is none yet
+    state: str  # "finished" | "interrupted": resumes from its last checkpoint | "absent": starts afresh
+    folder: Path | None  # the run folder; None before there is one
     fault: str = ""  # which file could not be read, so that the run is done again or its test repeated
 
 

@@ -29,7 +29,7 @@ TEST_KEYS = affecting(TEST) - COLUMN_KEYS.keys()  # no training depends on them
 
 
 def read_table(path: Path) -> Table:
-    """A table file, checked against the configuration's keys and the data set's protocols. Opens no picture."""
+    """A table file, checked against the configuration's keys and the data set's protocols. Opens no image."""
     fields = read_fields(path, ())
     for name in NEEDED:
         if name not in fields:

@@ -37,7 +37,7 @@ UNNAMED = affecting(NOTHING) | {"fp16", "amp_dtype"}
 def identity(config: Mapping[str, Any], seed: int, data: str, precision: str, code: str) -> str:
     """`<16 hex digits of what is run>-<8 of the code>`: runs that differ in the code alone share the first part.
 
-    data: the fingerprint of the pictures. precision: what the steps compute in, on the machine that runs it. code: what
+    data: the fingerprint of the images. precision: what the steps compute in, on the machine that runs it. code: what
     `code_hash` gives.
     """
     settings = {key: value for key, value in config.items() if key not in UNNAMED}
@@ -118,5 +118,5 @@ def _shape(value: Any) -> Any:
 
 
 def _says_only(node: Any) -> bool:
-    """Whether a statement is a text that stands alone: a docstring, or a comment written as one."""
+    """Whether a statement is a text by itself: a docstring, or a comment written as one."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

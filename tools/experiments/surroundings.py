@@ -29,7 +29,7 @@ def slots_of(device: str | None, jobs: int, elsewhere: bool) -> list[str]:
 
 
 def data_fingerprints() -> Callable[[CfgNode, int], str]:
-    """The fingerprint of a configuration's pictures, each data set and split read once."""
+    """The fingerprint of a configuration's images, each data set and split read once."""
     known: dict[tuple, str] = {}
 
     def fingerprint(cfg: CfgNode, seed: int) -> str:

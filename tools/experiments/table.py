@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
     path: Path
     title: str
-    note: str  # "" where there is none
+    note: str  # "" for none
     cfg: str  # the yml file that every run starts from
     keys: Mapping[str, Any]  # changed against that file in every run
     seeds: tuple[int, ...]
@@ -39,7 +39,7 @@ class Table(NamedTuple):
     protocols: tuple[str, ...]
     metrics: tuple[str, ...]
     rows: tuple[TableRow, ...]
-    pictures: str  # the row whose first run the report's pictures are of
+    pictures: str  # the row whose first run the report's images are of
     rankers: tuple[str, ...]  # of every final test
 
     @property

@@ -47,7 +47,7 @@ def histograms(pairs: Pairs, bins: int = BINS) -> Histograms:
 def distances_figure(pairs: Mapping[str, Pairs]) -> Figure:
     """A panel for each ranking: the shares of pairs of the same and of different identities at each distance.
 
-    The rankings must be of the same pairs: one legend stands under all panels.
+    The rankings must be of the same pairs: there is one legend, under all panels.
     """
     figure = new_figure(3.3, 7.2 if len(pairs) > 1 else 4.6)
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]

@@ -21,7 +21,7 @@ PICTURES = 12  # of an identity in one modality
 COLOURS = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
 MODALITY_MARKERS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
 PERPLEXITY = 20.0
-SMALLEST = 4  # pictures
+SMALLEST = 4  # images
 LABEL_GAP = 0.2  # inches between a label and the points
 
 
@@ -78,9 +78,9 @@ def embedding_figure(points: np.ndarray, pids: Sequence[int], modalities: Sequen
 
 
 def label_place(own: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Where a group's label stands, [1, 2]: beside one of its points, where there is room, rather near its middle.
+    """The place of a group's label, [1, 2]: beside one of its points, where there is room, rather near its middle.
 
-    own: [n, 2], the group's points. taken: [N, 2], all points, and the labels that stand already. In inches.
+    own: [n, 2], the group's points. taken: [N, 2], all points, and the labels that are there already. In inches.
     """
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     around = LABEL_GAP * np.stack([np.cos(angles), np.sin(angles)], axis=1)

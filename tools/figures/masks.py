@@ -42,9 +42,9 @@ def collect_masks(model: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
 
 @styled
 def masks_figure(pictures: np.ndarray, names: Sequence[str], masks: Mapping[str, np.ndarray]) -> Figure:
-    """A row for each picture: itself, then every mask of every adapter over it.
+    """A row for each image: itself, then every mask of every adapter over it.
 
-    pictures: [N, H, W, 3] uint8. names: of the pictures. masks: {adapter's name: [N, M, h, w] float}, each map summing to 1;
+    images: [N, H, W, 3] uint8. names: of the images. masks: {adapter's name: [N, M, h, w] float}, each map summing to 1;
     the first `MOST_MASKS` are shown, as multiples of a uniform mask's value.
     """
     shown = [
@@ -55,7 +55,7 @@ def masks_figure(pictures: np.ndarray, names: Sequence[str], masks: Mapping[str,
     top = max(float(values.max()) for _, values in shown)
     height, width = pictures.shape[1:3]
     columns = 1 + len(shown)
-    size = min(0.85, (WIDTH - 1.3) / columns - 0.05)  # inches of a picture's width
+    size = min(0.85, (WIDTH - 1.3) / columns - 0.05)  # inches of an image's width
     figure = new_figure(0.6 + len(pictures) * (0.2 + size * height / width), 1.3 + columns * (size + 0.05), CLOSE)
     panels = figure.subplots(len(pictures), columns, squeeze=False)
     for row, (picture, name) in enumerate(zip(pictures, names)):
@@ -91,14 +91,14 @@ def relative(masks: np.ndarray) -> np.ndarray:
 
 
 def glow() -> ListedColormap:
-    """From transparent to bright: where a weight is small, the picture is seen."""
+    """From transparent to bright: where a weight is small, the image is seen."""
     colours = matplotlib.colormaps["plasma"](np.linspace(0, 1, 256))
     colours[:, 3] = np.linspace(0, 0.85, 256)
     return ListedColormap(colours)
 
 
 def overlay(axes: Axes, picture: np.ndarray, values: np.ndarray, top: float) -> AxesImage:
-    """The picture in grey [H, W, 3] with values [h, w] in 0..top over it; returns the layer of values."""
+    """The image in grey [H, W, 3] with values [h, w] in 0..top over it; returns the layer of values."""
     height, width = picture.shape[:2]
     show_picture(axes, soft(picture.mean(axis=2)), cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)

@@ -31,7 +31,7 @@ PLACES = 10
 
 
 class Person(NamedTuple):
-    """A picture, with what is known of it."""
+    """An image, with what is known of it."""
 
     pixels: np.ndarray  # [H, W, 3] uint8
     pid: int
@@ -101,7 +101,7 @@ def ranked_lists_figure(lists: Sequence[RankedList], ranking: str) -> Figure:
 
 
 def heading(shown: RankedList) -> str:
-    """What stands over a row."""
+    """The heading of a row."""
     return (
         f"{shown.kind.capitalize()} query (id {shown.query.pid}, camera {shown.query.camera}, "
         f"{MODALITY_NAMES[shown.modality]}): AP {100 * shown.precision:.1f} %, "

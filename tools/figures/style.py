@@ -20,7 +20,7 @@ WIDTH = 7.2  # inches: the text of an A4 page, and half of a laptop's screen at 
 DPI, SMALL_DPI = 150, 100
 STEP = 17  # of a colour in a small PNG: 0 and 255 stay as they are
 TEXT = 9  # points
-CLOSE = 0.03  # inches between pictures that belong together
+CLOSE = 0.03  # inches between images that belong together
 # Okabe and Ito, https://jfly.uni-koeln.de/color/; their yellow is too light for white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -67,7 +67,7 @@ def styled(drawing: Drawing) -> Drawing:
 
 
 def new_figure(height: float, width: float = WIDTH, gap: float = 0.09) -> Figure:
-    """An empty figure of so many inches, on white. gap: inches on each side of a panel."""
+    """An empty figure of the given size in inches, on white. gap: inches on each side of a panel."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=gap, h_pad=0.09)
     return figure
@@ -90,7 +90,7 @@ def to_png(figure: Figure, small: bool = False) -> bytes:
 
 
 def show_picture(axes: Axes, pixels: Any, **settings: Any) -> None:
-    """A picture, [H, W, 3] uint8 or [H, W] float, without ticks and grid."""
+    """An image, [H, W, 3] uint8 or [H, W] float, without ticks and grid."""
     axes.imshow(pixels, **settings)
     axes.set(xticks=[], yticks=[])
     axes.grid(False)

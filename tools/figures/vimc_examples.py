@@ -20,7 +20,7 @@ CHANNELS = "RGB"
 
 
 class Operation(NamedTuple):
-    """One operation on one picture, drawn several times."""
+    """One operation on one image, drawn several times."""
 
     name: str
     pictures: np.ndarray  # [n, H, W, 3] uint8
@@ -53,13 +53,13 @@ def operations(picture: Tensor, recipe: Recipe, seed: int, count: int = DRAWS) -
 
 
 def pixels(images: Tensor) -> np.ndarray:
-    """[..., 3, H, W] uint8 -> [..., H, W, 3] uint8, as pictures are shown."""
+    """[..., 3, H, W] uint8 -> [..., H, W, 3] uint8, as images are shown."""
     return images.movedim(-3, -1).cpu().numpy()
 
 
 @styled
 def vimc_figure(original: np.ndarray, shown: Sequence[Operation]) -> Figure:
-    """The picture, [H, W, 3] uint8, and a row for each operation with what was drawn under each result."""
+    """The image, [H, W, 3] uint8, and a row for each operation with what was drawn under each result."""
     height, width = original.shape[:2]
     columns = 1 + len(shown[0].pictures)
     figure = new_figure(len(shown) * (0.6 + PICTURE * height / width), columns * (PICTURE + 0.1), CLOSE)

@@ -1,4 +1,4 @@
-"""The pictures of a run by the names that --what knows: from its material to PNG files with their captions."""
+"""The images of a run by the names that --what knows: from its material to PNG files with their captions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MASKED_IDENTITIES = 2
 
 
 class Drawn(NamedTuple):
-    """A picture and the name of its file."""
+    """An image and the name of its file."""
 
     name: str  # without suffix
     picture: Picture
@@ -119,7 +119,7 @@ def ranked_list(material: Material, trial: KeptTrial, kind: str, row: int, preci
 
 
 def embedding(material: Material) -> list[Drawn]:
-    """Raises UserError where too few identities have pictures in both modalities."""
+    """Raises UserError where too few identities have images in both modalities."""
     features = material.features
     rows = pick_pictures({modality: side.pids.cpu().numpy() for modality, side in features.items()})
     chosen = [(features[m].embeddings[0][rows[m]].cpu().numpy(), features[m].pids[rows[m]].cpu().numpy()) for m in rows]
@@ -157,7 +157,7 @@ def masks(material: Material) -> list[Drawn]:
 
 
 def vimc(material: Material) -> list[Drawn]:
-    """Raises UserError where no training picture is visible."""
+    """Raises UserError where no training image is visible."""
     visible = [record for record in material.benchmark.train if record.modality == Modality.VISIBLE]
     if not visible:
         raise UserError(f"{material.folder}: no training image is visible, and VIMC changes no other")
@@ -177,7 +177,7 @@ RANKED = {"cmc", "ranked_lists", "distances"}  # those that need rankings
 
 
 def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
-    """The named pictures, one after the other; one that this run has no material for is left out, with a warning."""
+    """The named images, one after the other; one that this run has no material for is left out, with a warning."""
     for name in names:
         try:
             yield from DRAWINGS[name](material)
@@ -186,7 +186,7 @@ def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
 
 
 def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
-    """All pictures that can be made of a run; a warning says which could not, and why."""
+    """All images that can be made of a run; a warning says which could not, and why."""
     try:
         material = Material(folder, device, Choice())
     except UserError as error:
@@ -196,7 +196,7 @@ def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
 
 
 def pictures_of(outcome: Outcome, device: str) -> dict[str, list[Picture]]:
-    """Pictures of the first finished run of the row that the table names for them; {} before there is one."""
+    """Images of the first finished run of the row that the table names for them; {} before there is one."""
     (row,) = (row for row in outcome.rows if row.name == outcome.table.pictures)
     finished = [run for run in row.runs if run.state == "finished"]
     return {f"{row.name}, {run.label}": run_pictures(run.folder, pick_device(device)) for run in finished[:1]}
@@ -215,7 +215,7 @@ def _person(material: Material, record: Record) -> Person:
 
 
 def _both_modalities(material: Material) -> list[Record]:
-    """A picture of each modality of the first identities that have both."""
+    """An image of each modality of the first identities that have both."""
     first = {modality: {record.pid: record for record in reversed(material.records(modality))} for modality in Modality}
     shared = sorted(set(first[Modality.VISIBLE]) & set(first[Modality.INFRARED]))[:MASKED_IDENTITIES]
     return [first[modality][pid] for pid in shared for modality in Modality]

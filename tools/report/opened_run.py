@@ -1,4 +1,4 @@
-"""What the pictures of a run are made of: its files, its model and its data, opened when first asked for."""
+"""What the images of a run are made of: its files, its model and its data, opened when first asked for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Choice(NamedTuple):
 
 
 class Material:
-    """A run, opened for its pictures, which share one pass over the test pictures and one ranking of each setting.
+    """A run, opened for its images, which share one pass over the test images and one ranking of each setting.
 
     opts: KEY VALUE pairs that differ now, such as data_root. The model is the one that the run tests. Raises UserError
     where the folder is no run folder, and, once it is asked for, where a part of the run is missing.
@@ -88,8 +88,8 @@ class Material:
 
     @cached_property
     def features(self) -> Mapping[Modality, Features]:
-        """Of every test picture; with spectra where a ranking compares them."""
-        model = self.model  # a checkpoint that is missing should be said before the pictures are decoded
+        """Of every test image; with spectra where a ranking compares them."""
+        model = self.model  # a checkpoint that is missing should be said before the images are decoded
         return self.evaluator.extract(model, with_spectra=need_spectra(self.rankings))
 
     @property
@@ -114,7 +114,7 @@ class Material:
         return self._ranked[key]
 
     def records(self, modality: Modality) -> Sequence[Record]:
-        """The test pictures of a modality, as rows of its features."""
+        """The test images of a modality, as rows of its features."""
         return self.benchmark.test.records[modality]
 
     def picture(self, record: Record) -> Tensor:
@@ -122,6 +122,6 @@ class Material:
         return load_image(record.path, self.cfg.image_size)
 
     def masks(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
-        """The masks that the model's adapters lay over these pictures (tools/figures/masks.py)."""
+        """The masks that the model's adapters lay over these images (tools/figures/masks.py)."""
         images = torch.stack([self.picture(record) for record in records]).to(self.device)
         return collect_masks(self.model, normalise(images))

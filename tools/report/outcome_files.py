@@ -21,7 +21,7 @@ REPORT = "report.html"
 def write_outcome(outcome: Outcome, folder: Path, draw: Callable[[], Mapping[str, Sequence[Picture]]]) -> list[Path]:
     """Write a table's files into `folder`; their paths. UserError where they cannot be written.
 
-    draw: makes the report's pictures, which takes longer than the rest: a report whose table is the same is left alone.
+    draw: makes the report's images, which takes longer than the rest: a report whose table is the same is left alone.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

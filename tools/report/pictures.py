@@ -1,4 +1,4 @@
-"""A picture of the report, and its file."""
+"""An image of the report, and its file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from utils.files import write_bytes
 
 
 class Picture(NamedTuple):
-    """One picture of a run, ready to be shown."""
+    """One image of a run, ready to be shown."""
 
     title: str
     caption: str  # what is seen, and how to read it
@@ -18,7 +18,7 @@ class Picture(NamedTuple):
 
 
 def write_png(path: Path, png: bytes) -> None:
-    """Replace a picture's file at once, its folder made where needed. UserError where it cannot be written."""
+    """Replace an image's file at once, its folder made where needed. UserError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a data set is stored, as make_synthetic asks for it."""
+    """How a data set is stored, as make_synthetic requests it."""
 
     options: Mapping[str, Any]  # those that it takes, by key, with their defaults
     plan: Callable[[int, Mapping[str, Any]], Plan]  # (seed, value of each option) -> what to draw

@@ -102,7 +102,7 @@ def write(root: Path, plan: layouts.Plan, seed: int, size: tuple[int, int], work
         done += count
         if time.monotonic() - told > 15:
             told = time.monotonic()
-            print(f"{done} of {len(plan.pictures)} pictures", file=sys.stderr, flush=True)
+            print(f"{done} of {len(plan.pictures)} images", file=sys.stderr, flush=True)
     for name, content in plan.files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

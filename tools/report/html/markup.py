@@ -30,7 +30,7 @@ def items(lines: Iterable[str]) -> str:
 
 
 def pairs(facts: Mapping[str, str]) -> str:
-    """Names and what they stand for."""
+    """Names and their meanings."""
     return tag("dl", *(text("dt", name) + text("dd", value) for name, value in facts.items())) if facts else ""
 
 
@@ -41,7 +41,7 @@ def scrolling(label: str, *content: str, **attributes: str | int) -> str:
 
 
 def figure(picture: Picture) -> str:
-    """The picture inside the page, in its natural size on paper, with its caption."""
+    """The image inside the page, in its natural size on paper, with its caption."""
     width, height = (round(side * CSS_DPI / DPI) for side in struct.unpack(">II", picture.png[16:24]))
     source = "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
     image = (

@@ -28,7 +28,7 @@ class Section(NamedTuple):
 
 
 def report_page(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]]) -> str:
-    """The page. pictures: by what they are of, such as "all, seed 8". Reads the runs' configurations and logs."""
+    """The page. images: by what they are of, such as "all, seed 8". Reads the runs' configurations and logs."""
     folders = dict.fromkeys(run.folder for row in outcome.rows for run in row.runs if run.folder is not None)
     return render(outcome, pictures, {folder: read_run(folder) for folder in folders})
 
