@@ -1,4 +1,4 @@
-"""Batch samplers: which pictures form each training batch of an epoch (docs/method.md, 2).
+"""Batch samplers: which images form each training batch of an epoch (docs/method.md, 2).
 
 Each rule is a pure function that draws the whole epoch, (rng, pids [N], modalities [N], sizes) -> list of batches, each a
 list of rows. Every batch has the promised layout; short last batches are left out.
@@ -20,26 +20,26 @@ Batches = list[list[int]]
 
 class Sizes(NamedTuple):
     p: int  # identities in a batch
-    k: int  # pictures of each
-    batch: int  # pictures in a batch, for the rules that know no identities
+    k: int  # images of each
+    batch: int  # images in a batch, for the rules that know no identities
 
 
 def plain(rng: np.random.Generator, pids: ndarray, modalities: ndarray, sizes: Sizes) -> Batches:
-    """All pictures, shuffled."""
+    """All images, shuffled."""
     return _cut(rng.permutation(len(pids)), sizes.batch)
 
 
 def norm_triplet(rng: np.random.Generator, pids: ndarray, modalities: ndarray, sizes: Sizes) -> Batches:
-    """P identities, K pictures of each in a row, modality not looked at.
+    """P identities, K images of each in a row, whatever their modality.
 
-    An identity's pictures are shuffled and cut into chunks of K; with fewer than K they fill one chunk with replacement.
+    An identity's images are shuffled and cut into chunks of K; with fewer than K they fill one chunk with replacement.
     """
     chunks = {pid: _chunks(rng, np.flatnonzero(pids == pid), sizes.k) for pid in np.unique(pids)}
     return _draw_groups(rng, chunks, sizes.p)
 
 
 def cross_modality_random(rng: np.random.Generator, pids: ndarray, modalities: ndarray, sizes: Sizes) -> Batches:
-    """First half visible, second half infrared; each picture of the larger modality once, the smaller one repeated."""
+    """First half visible, second half infrared; each image of the larger modality once, the smaller one repeated."""
     rows = [np.flatnonzero(modalities == modality) for modality in Modality]
     longest = max(map(len, rows))
     visible, infrared = (_repeat(rng, part, longest) for part in rows)
@@ -60,7 +60,7 @@ def cross_modality_identity(rng: np.random.Generator, pids: ndarray, modalities:
 
 
 def identity_cross_modality(rng: np.random.Generator, pids: ndarray, modalities: ndarray, sizes: Sizes) -> Batches:
-    """Per identity K/2 pairs, infrared and visible pictures alternating; identities of one modality are left out.
+    """Per identity K/2 pairs, infrared and visible images alternating; identities of one modality are left out.
 
     An identity has min(visible, infrared) pairs, cut into chunks of K/2; fewer fill one chunk with replacement.
     """
@@ -124,7 +124,7 @@ class EpochBatchSampler(Sampler[list[int]]):
 
 
 def single_modality_ids(pids: ndarray, modalities: ndarray) -> list[int]:
-    """Identities that lack visible or infrared pictures."""
+    """Identities that lack visible or infrared images."""
     return sorted(set(pids.tolist()) - set(_rows_by_modality(pids, modalities)))
 
 

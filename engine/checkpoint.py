@@ -68,7 +68,7 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
     except UserError as error:
         spare = file.with_name(BEST)
         whole = file.name == LAST and peek(spare) is not None
-        raise UserError(f"{error}" + (f"; resume {spare} goes on from the best epoch" if whole else "")) from None
+        raise UserError(f"{error}" + (f"; resume {spare} continues from the best epoch" if whole else "")) from None
     content = _unwrapped(content)
     if is_weights(content):
         _require(file, content, WEIGHTS)
@@ -77,7 +77,7 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
         raise UserError(f"{file}: neither a checkpoint of this project nor a file of named weights")
     _require(file, content, CONTENT)
     if not (file.parent / RECORD).is_file() and not best:
-        logger.warning(f"{file} lies in no run folder: the run goes on in a new one")
+        logger.warning(f"{file} lies in no run folder: the run continues in a new one")
     origin = Origin(**{name: content["origin"][name] for name in Origin._fields})
     states = {name: content.get(name, {}) for name in STATES}  # those of older versions hold no criterion
     return Checkpoint(file, content["model"], origin, states)
@@ -191,7 +191,7 @@ def _by_our_names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]
 
 
 def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bool, allowed: bool) -> None:
-    """UserError where the model saw the test identities in training, or a run would go on with other data."""
+    """UserError where the model saw the test identities in training, or a run would continue with other data."""
     origin = checkpoint.origin
     if origin is None and benchmark.trial is not None:
         logger.warning(f"{checkpoint.path} does not say its split; results mean nothing unless it is {benchmark.trial}")

@@ -136,7 +136,7 @@ class Optimizers:
         return {name: rates[group.optimizer].pop(0) for name, group in self.groups.items()}
 
     def follow(self, lr: float, decay: float) -> None:
-        """Give restored optimisers the configured rate and decay: a resumed run may ask for others than it saved."""
+        """Give restored optimisers the configured rate and decay: a resumed run may be given others than it saved."""
         for name, optimizer in self.each.items():
             schedule = self.schedule.each[name]
             for position, (group, spec) in enumerate(zip(optimizer.param_groups, self._of(name))):

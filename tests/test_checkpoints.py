@@ -180,7 +180,7 @@ class TestWhichFile:
     def test_a_damaged_last_one_is_said_with_the_way_out(self, mixed):
         folder = mixed((3, 2), (2, 2))
         flip(folder / "last.pth", 2000)
-        with pytest.raises(UserError, match="last.pth: damaged.*resume .*best.pth goes on from the best epoch"):
+        with pytest.raises(UserError, match="last.pth: damaged.*resume .*best.pth continues from the best epoch"):
             open_checkpoint(str(folder), best=False)
         flip(folder / "best.pth", 2000)
         with pytest.raises(UserError, match="best.pth: damaged"):

@@ -16,7 +16,7 @@ from utils.types import Modality, Record
 VISIBLE, INFRARED = Modality
 EPOCHS = range(1, 7)
 P, K = 4, 6
-# Eleven identities, (visible, infrared) pictures of each. Fewer than K: 23, 29, 31; K/2 of one, fewer of the other: 5, 17.
+# Eleven identities, (visible, infrared) images of each. Fewer than K: 23, 29, 31; K/2 of one, fewer of the other: 5, 17.
 ELEVEN = {
     2: (9, 8), 3: (12, 12), 5: (7, 2), 7: (6, 11), 11: (8, 8), 13: (20, 5), 17: (1, 9), 19: (6, 6), 23: (2, 2), 29: (1, 3),
     31: (3, 2),
@@ -25,7 +25,7 @@ ONE_SIDED = {**ELEVEN, 37: (9, 0), 41: (0, 14)}
 
 
 class People:
-    """Pictures in an order that mixes identities and modalities."""
+    """Images in an order that mixes identities and modalities."""
 
     def __init__(self, counts: dict[int, tuple[int, int]]):
         pictures = [(pid, m) for pid, parts in counts.items() for m in Modality for _ in range(parts[m])]
@@ -123,7 +123,7 @@ def test_cross_modality_random(counts):
         for modality in Modality:
             times = Counter(row for batch in batches for row in batch if people.modalities[row] == modality)
             counts_of = {times[row] for row in people.rows(modality)}
-            # in whole permutations one after another no picture is more than one ahead of another
+            # in whole permutations one after another no image is more than one ahead of another
             assert max(counts_of) - min(counts_of) <= 1
             if sizes[modality] == max(sizes.values()):
                 assert counts_of <= {0, 1} and len(times) == len(batches) * 4
@@ -153,7 +153,7 @@ def test_cross_modality_identity_layout(counts):
 
 @pytest.mark.parametrize("k, passes", [(6, 2), (2, 6), (40, 1)])
 def test_cross_modality_identity_passes_over_the_identities(k, passes):
-    people = People(ONE_SIDED)  # 143 pictures of the eleven with both: 143 // (11 * 6) = 2, 143 // 22 = 6
+    people = People(ONE_SIDED)  # 143 images of the eleven with both: 143 // (11 * 6) = 2, 143 // 22 = 6
     assert sum(map(sum, ELEVEN.values())) == 143
     for batches in people.epochs("cross_modality_identity", k=k):
         assert len(batches) == passes * 2  # eleven in groups of four: two groups, the rest of three is dropped

@@ -263,7 +263,7 @@ class TestNothingIsLost:
         shutil.copy(trained / LAST, tmp_path / "alone.pth")
         arguments = ["data_root", sysu_root, "output_dir", tmp_path / "runs", "mser", "false"]
         assert run_main(*TINY, *arguments, "resume", tmp_path / "alone.pth") == 0
-        assert "lies in no run folder: the run goes on in a new one" in capsys.readouterr().out.replace(
+        assert "lies in no run folder: the run continues in a new one" in capsys.readouterr().out.replace(
             "\n         ", " "
         )
         assert same_weights(weights(only_run(tmp_path / "runs")), weights(trained))

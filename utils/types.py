@@ -153,7 +153,7 @@ class Benchmark(NamedTuple):
     """A data set, read: what to train on, what to test on, and the rules that are its own."""
 
     name: str
-    trial: int | None  # RegDB's split; None where the data set has one
+    trial: int | None  # RegDB's split, 1..10, under the name of its yml key; None where the data set has one
     num_ids: int
     train: Sequence[Record]
     test: Split
@@ -177,7 +177,7 @@ class ResultRow(NamedTuple):
     stage: str  # "initial" | "train" | "test"
     epoch: int | None  # of the evaluated model; 0 = untrained; None: not known
     protocol: str
-    split: int | None  # RegDB's trial; None where the data set has one, or not known
+    split: int | None  # RegDB's split, 1..10; None where the data set has one, or not known
     selected_on: str | None  # "test" | "val" | "last"; None: not a selected model, or not known
     ranking: str  # the name of its ranker: "cosine", "mser", ...
     r1: float
