@@ -96,3 +96,14 @@ def test_an_operator_that_torch_changed_is_tried_once_and_left_alone(monkeypatch
     assert any(isinstance(module, BasicBlock) for module in copies[0].modules())
     (record,) = caplog.records
     assert "fused convolutions cannot be used" in record.getMessage()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("private", ["true", "false"])
+def test_a_stem_for_each_modality_is_folded_too(private):
+    opts = ["pretrained", "none", "backbone", "resnet18", "model", "agw", "non_local", "none", "private_stem", private]
+    model, modalities = build_model(load_config(None, opts), 10).eval(), torch.tensor([0, 1, 1])
+    copied = folded(model)
+    assert norms(copied) == 0 < norms(model)
+    assert torch.allclose(copied.embed(PICTURES, modalities), model.embed(PICTURES, modalities), rtol=1e-4, atol=1e-5)
+    assert len(model.backbone.stems) == (2 if private == "true" else 1)

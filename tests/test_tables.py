@@ -23,7 +23,8 @@ NAMES = [
     "main_sysu", "main_regdb", "ablation_parts", "sensitivity_mda_m", "sensitivity_mda_layers",
     "sensitivity_cmr_strength", "sensitivity_k1", "sensitivity_k2", "sensitivity_lambda", "seeds",
 ]  # fmt: skip
-SHIPPED = [*NAMES, *(f"demo_{name}" for name in NAMES), "demo_ablation_quick", "demo_ablation_smoke"]
+OTHERS = ["siblings_sysu", "siblings_regdb", "siblings_llcm", "ablation_baseline"]  # of other methods than MCJA
+SHIPPED = [*NAMES, *(f"demo_{name}" for name in NAMES), "demo_ablation_quick", "demo_ablation_smoke", *OTHERS]
 SMALL = {
     "title": "Small", "cfg": "configs/Demo.yml", "seeds": [8, 9], "protocols": ["sysu/all/1-shot"], "metrics": ["r1"],
     "rows": [{"name": "whole"}, {"name": "k1 = 3", "tests": "whole", "keys": {"mser_k1": 3}}],
