@@ -198,7 +198,9 @@ def test_the_list_of_edges_is_not_longer_than_needed():
 def test_main_is_short_and_names_no_data_set_model_or_loss():
     source = (ROOT / "main.py").read_text()
     assert len(source.splitlines()) < 100
-    named = [word for word in words(ast.parse(source)) if re.search("sysu|regdb|llcm|resnet|cmr|mda", word, re.IGNORECASE)]
+    named = [
+        word for word in words(ast.parse(source)) if re.search("sysu|regdb|llcm|resnet|cmr|mda", word, re.IGNORECASE)
+    ]
     assert set(named) <= {"configs/SYSU_MCJA.yml"}  # the default of --cfg
 
 
