@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from PIL import Image
 
-from benchmarks import epoch, memory, plain, plain_input, plain_model, retrieval, step
+from benchmarks import epoch, memory, methods, plain, plain_input, plain_model, retrieval, step
 from benchmarks import input as input_benchmark
 from benchmarks.features import regdb_like, sysu_like
 from configs import load_config
@@ -346,3 +346,26 @@ def test_a_benchmark_of_the_script_runs(tmp_path):
     script = Path(epoch.__file__).with_name("gpu_all.sh")
     done = subprocess.run(["bash", str(script), str(tmp_path)], env={**os.environ, **chosen}, capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0 and table((tmp_path / "tables.md").read_text())[0][0] == "one by one"
+
+
+def test_methods_are_measured_with_their_own_recipes(capsys):
+    methods.main(
+        [
+            *("--cfgs", "configs/SYSU_MCJA.yml", "configs/SYSU_AGW.yml", "--device", "cpu", "--runs", "1"),
+            *(
+                "backbone",
+                "resnet18",
+                "image_size",
+                "(64, 32)",
+                "p_size",
+                "2",
+                "k_size",
+                "4",
+                "mda_layers",
+                "[0, 0, 1, 0]",
+            ),
+        ]
+    )
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["| MCJA", "| AGW"] and rows[0][5] == rows[0][7] == "1.00"
+    assert all(float(value) > 0 for row in rows for value in (row[1], row[4], row[6]))
