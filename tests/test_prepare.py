@@ -107,7 +107,3 @@ def test_an_unreadable_picture_is_named(run, sysu_root, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {picture}: not a readable image") and error.count("\n") == 1
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_the_seed_is_that_of_main():
-    assert prepare.DEFAULT_SEED == main.DEFAULT_SEED

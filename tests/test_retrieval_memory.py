@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from data.sets import regdb, sysu
-from engine.retrieval import evaluation as protocols
-from engine.retrieval import neighbours, reranking
+from engine.retrieval import cosine, neighbours, reranking
 from engine.retrieval.distances import blocks, take, take_columns, tile_side
 from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.rankers import RANKERS
@@ -41,7 +40,7 @@ def largest(monkeypatch) -> list[int]:
     for module, name in (
         (neighbours, "squared_distances"),
         (reranking, "squared_distances"),
-        (protocols, "cosine_distances"),
+        (cosine, "cosine_distances"),
     ):
         monkeypatch.setattr(module, name, watched(getattr(module, name)))
     return sizes

@@ -49,7 +49,10 @@ def broken_sysu(sysu_root, tmp_path) -> Path:
         (["num_epoch", "many"], "num_epoch = 'many' must be a whole number"),
         (["num_epoch"], "KEY VALUE: 'num_epoch' has no value"),
         (["dataset", "market"], "dataset = 'market' is unknown; choose one of: llcm, regdb, sysu"),
-        (["sample_method", "random"], "choose one of: cross_modality_identity, cross_modality_random"),
+        (
+            ["sample_method", "random"],
+            "choose one of: cross_modality_drawn, cross_modality_identity, cross_modality_random",
+        ),
         (["backbone", "vit"], "choose one of: resnet101, resnet18"),
         (["k_size", "3"], "k_size = 3: must be even"),
         (["p_size", "50"], "has only 8 identities; lower p_size"),

@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from configs import load_config
+from configs.command import DEFAULT_SEED
 from data.build import build_benchmark, build_cache, build_cache_path, parts
 from data.images.pixel_file import size_of
 from utils.cli import Parser, exit_code, natural
 from utils.errors import UserError
 from utils.logging import log_to_terminal
-
-DEFAULT_SEED = 8  # main.py's
 
 
 def main(argv: Sequence[str] | None = None) -> None:
