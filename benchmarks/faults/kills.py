@@ -97,8 +97,8 @@ def table_state(home: Path) -> dict[str, str]:
 def campaign(world: World, home: Path, scene: Scene, kills: int, dice: random.Random) -> Tally:
     """Kill a scene so often, over as many runs as that takes."""
     calm = home / "calm"
-    undisturbed = run(scene.command, scene.words(world, calm), calm / "said")
-    if undisturbed.code:
+    undisturbed = run(scene.command, scene.words(world, calm), calm / "said", 600)
+    if undisturbed.code != 0:
         return Tally(scene.name, 0, 1, 0, [f"undisturbed: exit {undisturbed.code}: {undisturbed.err[-300:]}"])
     wanted, lasts = scene.state(calm), undisturbed.seconds
     done = runs = exact = 0
