@@ -85,7 +85,7 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
 
 def _unwrapped(content: Any) -> Any:
     """The weights of a released checkpoint, which holds numbers of its own beside them; anything else as it is."""
-    if not isinstance(content, dict) or "format" in content:
+    if not isinstance(content, dict) or {"format", "origin"} & content.keys():  # one of this project, whole or not
         return content
     return next((content[name] for name in WRAPPERS if is_weights(content.get(name))), content)
 

@@ -62,6 +62,9 @@ def test_damage_within_a_checkpoint(tmp_path, damage):
 
 @pytest.mark.parametrize("ended, kind", [
     (Ended(2, "", "error: last.pth: damaged\n", 1), "refused"),
+    (Ended(2, "", "warning: old\nerror: last.pth: damaged\n", 1), "refused"),
+    (Ended(2, "", "error: something is damaged\n", 1), "defect"),
+    (Ended(2, "", "of a library\nerror: last.pth: damaged\n", 1), "defect"),
     (Ended(2, "", "", 1), "defect"),
     (Ended(2, "", "error: one\nerror: two\n", 1), "defect"),
     (Ended(1, "", "Traceback (most recent call last):\nKeyError: 3\n", 1), "defect"),

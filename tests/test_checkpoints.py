@@ -423,3 +423,12 @@ def test_the_best_is_mended_where_a_kill_came_between(folder):
     shutil.rmtree(folder)
     with pytest.raises(UserError, match="best.pth could not be written"):
         saving.keep_best(folder)
+
+
+def test_a_checkpoint_without_its_format_is_not_taken_for_released_weights(finished):
+    """Its run would begin anew, from its weights."""
+    content = torch.load(finished / "last.pth", weights_only=True)
+    del content["format"]
+    torch.save(content, finished / "other.pth")
+    with pytest.raises(UserError, match="neither a checkpoint of this project nor a file of named weights"):
+        open_checkpoint(str(finished / "other.pth"), best=False)

@@ -30,6 +30,7 @@ class Target(NamedTuple):
     kinds: tuple[Damage, ...]
     result: Callable[[Path, Ended], object]  # what is to be the same as with the whole file
     content: bool = False  # whether the file is itself what is computed with: another one is no wrong one
+    lists: str = ""  # where the files lie that it lists: a message may name one of those instead
 
     def file(self, home: Path) -> Path:
         return sorted(home.glob(self.place))[0]
@@ -112,7 +113,7 @@ TARGETS = (
     Target("rand_perm_cam.mat", PERMUTATIONS, "evaluate", evaluate, BINARY, rows, content=True),
     Target("features .npz", "features.npz", "evaluate", evaluate, BINARY, rows),
     Target("SYSU id list", "sysu/exp/train_id.txt", "reproduce", table, TEXT, printed, content=True),
-    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, content=True),
+    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, True, "regdb/Visible/"),
     Target("image .jpg", "sysu/cam*/*/*.jpg", "prepare", prepare, BINARY, pixels, content=True),
     Target("cfg .yml", "run.yml", "prepare", configured, YAML_DAMAGE, pixels, content=True),
     Target("table .yml", "table.yml", "reproduce", table, YAML_DAMAGE, printed, content=True),

@@ -32,14 +32,19 @@ def judge(target: Target, whole: object, home: Path, damage: str, ended: Ended) 
         return Verdict("defect", damage, f"signal {-ended.code}")
     if "Traceback" in said:
         return Verdict("defect", damage, f"traceback: {said.strip().splitlines()[-1][:200]}")
+    file = damage.partition(":")[0]
     if ended.code == 2:
-        clear = len(errors) == 1 and len(errors[0]) < 1000
-        return Verdict("refused" if clear else "defect", damage, "" if clear else f"not one line: {ended.err[-300:]}")
+        noise = [
+            line for line in ended.err.splitlines() if line.strip() and line not in errors and "warning" not in line
+        ]
+        named = len(errors) == 1 and (file in errors[0] or target.lists and target.lists in errors[0])
+        clear = named and len(errors[0]) < 1000 and not noise
+        words = "" if clear else f"not one line that names the file: {ended.err[-300:]}"
+        return Verdict("refused" if clear else "defect", damage, words)
     if ended.code:
         return Verdict("defect", damage, f"exit {ended.code}: {ended.err[-300:]}")
     if json.dumps(target.result(home, ended)) == json.dumps(whole):
         return Verdict("right", damage, "")
-    file = damage.partition(":")[0]
     said_so = any("warning" in line.lower() and file in line for line in said.splitlines())
     return Verdict("other" if target.content or said_so else "defect", damage, "another result, without a word")
 
