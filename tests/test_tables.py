@@ -13,7 +13,7 @@ import yaml
 from configs import load_config
 from data.sets import DATASETS
 from tools.experiments.plan import Surroundings, make_plan, settings
-from tools.experiments.reading import read_table
+from tools.experiments.reading import TEST_KEYS, read_table
 from tools.experiments.run_id import TALK, code_hash, identity, identity_of_test, of_any_code, used_modules
 from tools.experiments.table import Column
 from utils.errors import UserError
@@ -230,7 +230,7 @@ def test_a_mistake_in_a_field(table_file, fields, said):
     ({"name": "b", "tests": "c"}, "row 'b': tests = 'c' must name a row above it that trains its model"),
     ({"name": "b", "tests": "b"}, "row 'b': tests = 'b' must name a row above it that trains its model"),
     ({"name": "b", "tests": "a", "keys": {"lr": 1}}, "row 'b': keys: lr needs a training of its own; with `tests`, change only "
-     "eval_amp, extra_protocols, mser_k1, mser_k2, mser_lambda, mser_queries_only, test_batch_size"),
+     + ", ".join(sorted(TEST_KEYS))),
     ({"name": "b", "keys": {"mser": False}}, "row 'b': keys: mser cannot be set here: the keys of the table say which rankings all its rows show"),
     ({"name": "b", "ranking": "euclid"}, "row 'b': ranking: 'euclid' is unknown; choose from cosine, mser"),
     ({"name": "b", "published": {"sysu/all/1-shot": {"mser": {"r1": 5}}}}, "row 'b': source is missing: where are the published figures from?"),
