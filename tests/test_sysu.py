@@ -257,7 +257,7 @@ def test_a_number_that_is_no_identity_is_refused(editable, value):
 @pytest.mark.parametrize("name", ["train_id", "test_id"])
 def test_an_empty_list_is_refused(editable, name):
     (editable / "exp" / f"{name}.txt").write_text("\n")
-    assert refusal(editable).startswith(f"{editable / 'exp' / name}: lists no identities")
+    assert refusal(editable).startswith(f"{editable / 'exp' / name}.txt: lists no identities")
 
 
 def test_identities_without_images_are_a_warning(editable):

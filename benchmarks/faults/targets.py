@@ -113,7 +113,7 @@ TARGETS = (
     Target("rand_perm_cam.mat", PERMUTATIONS, "evaluate", evaluate, BINARY, rows, content=True),
     Target("features .npz", "features.npz", "evaluate", evaluate, BINARY, rows),
     Target("SYSU id list", "sysu/exp/train_id.txt", "reproduce", table, TEXT, printed, content=True),
-    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, True, "regdb/Visible/"),
+    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, True, "regdb/"),
     Target("image .jpg", "sysu/cam*/*/*.jpg", "prepare", prepare, BINARY, pixels, content=True),
     Target("cfg .yml", "run.yml", "prepare", configured, YAML_DAMAGE, pixels, content=True),
     Target("table .yml", "table.yml", "reproduce", table, YAML_DAMAGE, printed, content=True),

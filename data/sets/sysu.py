@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
 from data.sets.draws import NUM_TRIALS, one_of_each
-from data.sets.sysu_lists import RESTORE, Permutations, read_ids, read_permutations
+from data.sets.sysu_lists import RESTORE, Permutations, list_file, read_ids, read_permutations
 from data.sets.value import DataSet, Foreign, Listing, named_records, require_cameras
 from utils.errors import UserError
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
@@ -52,7 +52,7 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     train_ids, val_ids, test_ids = (read_ids(folder / "exp", name) for name in ("train_id", "val_id", "test_id"))
     permutations = read_permutations(folder / "exp" / "rand_perm_cam.mat")
     for name, identities in (("train_id", train_ids), ("test_id", test_ids)):
-        require_records(identities, f"{folder / 'exp' / name}: lists no identities; {RESTORE}")
+        require_records(identities, f"{list_file(folder / 'exp', name)}: lists no identities; {RESTORE}")
     require_disjoint(str(folder / "exp"), train_id=train_ids, val_id=val_ids, test_id=test_ids)
     learned = train_ids if hold_out else train_ids + val_ids
     train = records_of(folder, {identity: label for label, identity in enumerate(learned)})

@@ -20,12 +20,18 @@ RESTORE = "restore the file, which comes with the data set"
 
 def read_ids(folder: Path, name: str) -> list[int]:
     """Identities of `folder/name.txt` (one comma-separated line), or of `folder/name.mat` (variable `id`)."""
-    text, mat = folder / f"{name}.txt", folder / f"{name}.mat"
-    if text.exists():
-        return [identity_of(word, text) for word in read_text(text, RESTORE).replace(",", " ").split()]
-    if mat.exists():
-        return [identity_of(value, mat) for value in np.ravel(load_variable(mat, "id")).tolist()]
-    raise UserError(f"{text} (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
+    file = list_file(folder, name)
+    if file.suffix == ".txt":
+        return [identity_of(word, file) for word in read_text(file, RESTORE).replace(",", " ").split()]
+    return [identity_of(value, file) for value in np.ravel(load_variable(file, "id")).tolist()]
+
+
+def list_file(folder: Path, name: str) -> Path:
+    """`folder/name.txt`, or `folder/name.mat` where only that is there; UserError where neither is."""
+    for file in (folder / f"{name}.txt", folder / f"{name}.mat"):
+        if file.exists():
+            return file
+    raise UserError(f"{folder / name}.txt (or {name}.mat) is missing: it comes with SYSU-MM01; check data_root")
 
 
 def identity_of(value: Any, path: Path) -> int:
