@@ -20,7 +20,7 @@ TABLE := demo_ablation_quick
 TABLE_OPTIONS :=
 endif
 
-.PHONY: demo tables lint test install torchsort clean
+.PHONY: demo tables lint test install install-serve torchsort clean
 
 demo: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
@@ -38,8 +38,9 @@ lint: install
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+# Two processes or more, up to four, share the tests: each loads torch, and more would ask for much memory.
 test: install
-	$(PY) -m pytest tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests --numprocesses auto --maxprocesses 4
 
 install: $(VENV)/installed
 
@@ -47,6 +48,13 @@ $(VENV)/installed: requirements.txt tests/requirements.txt tools/install_torchso
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet -r requirements.txt -r tests/requirements.txt
 	@sh tools/install_torchsort.sh $(PY)
+	touch $@
+
+# What the commands around a trained model need.
+install-serve: $(VENV)/installed-serve
+
+$(VENV)/installed-serve: $(VENV)/installed requirements-serve.txt
+	$(PY) -m pip install --quiet -r requirements-serve.txt
 	touch $@
 
 torchsort: install
