@@ -191,6 +191,8 @@ KEYS = {key.name: key for group in GROUPS.values() for key in group}
 
 # Those that a model's weights, or what it makes of them, depend on.
 MODEL_KEYS = frozenset(key.name for key in MODEL if key.affects == BOTH)
+# Those of them, and of what is ranked, that decide the vectors of given weights.
+VECTOR_KEYS = frozenset(key.name for key in MODEL if key.affects in (BOTH, TEST))
 
 
 def get_defaults() -> CfgNode:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs import load_config
+from configs.defaults import VECTOR_KEYS
 from data.images.decode import load_image
 from engine.checkpoint import load_weights_into, open_checkpoint
+from engine.gallery.card import card_of
 from models import build_model
 from models.fusion import folded
 from utils.errors import UserError, pick
@@ -34,14 +38,18 @@ def embed_images(network: nn.Module, images: Tensor, modalities: Tensor, dtype: 
 class Embedder:
     """A trained model that turns images into vectors of unit length, whose inner products are cosines.
 
-    size: (height, width) in pixels of its images. config: of the run that trained it.
+    size: (height, width) in pixels of its images. config: of the run that trained it. `hash` names the model, `dimension` is
+    D, and `card` says what the model is (engine/gallery/card.py); open_model fills it.
     """
 
     def __init__(self, model: nn.Module, size: tuple[int, int], device: torch.device, config: Mapping[str, Any]):
+        self.hash = model_hash(model, size, config)
         self.network = folded(model.to(device))
         self.size = tuple(size)
         self.device = device
         self.config = dict(config)
+        self.card: dict[str, Any] = {}
+        self.dimension = self(torch.zeros(1, 3, *self.size, dtype=torch.uint8), Modality.VISIBLE).shape[1]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor | Sequence[str | Path], modality: Modality | str) -> Tensor:
@@ -82,4 +90,19 @@ def open_model(path: str | Path, device: torch.device | str = "cpu") -> Embedder
     cfg = load_config(None, opts, (str(checkpoint.path), checkpoint.origin.config))
     model = build_model(cfg, checkpoint.origin.num_ids)
     load_weights_into(model, checkpoint, allow_other_head=False)
-    return Embedder(model, cfg.image_size, torch.device(device), checkpoint.origin.config)
+    embedder = Embedder(model, cfg.image_size, torch.device(device), checkpoint.origin.config)
+    embedder.card = card_of(checkpoint, embedder)
+    return embedder
+
+
+def model_hash(model: nn.Module, size: tuple[int, int], config: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of all that a model's vectors depend on: its weights, its image size and the keys that shape them.
+
+    Whatever file the weights come from, the same model has the same hash.
+    """
+    shaping = {key: config[key] for key in sorted(VECTOR_KEYS & config.keys())}
+    digest = hashlib.sha256(json.dumps([list(size), shaping]).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

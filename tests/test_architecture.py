@@ -31,6 +31,7 @@ NAMESAKES = {"__init__.py", "build.py", "mcja.py", "deen.py", "mclnet.py"}
 NAMED_KEYS = {
     "data/images/loader.py": {"batch_size", "num_workers"},  # arguments of torch's DataLoader
     "engine/embed.py": {"test_only"},  # rebuilds a model as a test does
+    "engine/gallery/card.py": {"image_size"},  # an entry of a card
     "engine/start.py": {"test_only"},  # asks whether a run is tested before its configuration is read
     "tools/report/opened_run.py": {"test_only"},  # so does this
     "tools/report/run_files.py": {"image_size", "num_epoch"},  # shows these values of a run
