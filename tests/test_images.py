@@ -79,6 +79,47 @@ def test_the_tensor_can_be_written_to(save):
     image += 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "dtype"), [("png", np.uint16), ("tif", np.uint16), ("tif", np.int32), ("tif", np.float32)]
+)
+def test_more_than_eight_bits_are_stretched(save, suffix, dtype):
+    """As a thermal camera writes them: 14 bits, of which a scene uses a few; Pillow's own conversion gives white."""
+    values = np.linspace(7000, 7510, 256).reshape(16, 16)
+    image = load_image(save(values.astype(dtype), f"thermal.{suffix}"), (16, 16))
+    assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+    assert (image[0].flatten().int() - torch.arange(256)).abs().max() <= 1
+
+
+def test_an_even_image_of_sixteen_bits_is_black(save):
+    assert load_image(save(np.full((4, 4), 7000, np.uint16)), (4, 4)).unique().tolist() == [0]
+
+
+def test_values_that_are_not_finite_are_refused(save):
+    with pytest.raises(UserError, match="nan.tif: not a readable image .its values are not finite"):
+        load_image(save(np.array([[1, np.nan]], np.float32), "nan.tif"), (4, 4))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_turned_camera_s_image_is_upright(tmp_path, dtype):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.array([[0, 255]], dtype)).save(tmp_path / "turned.png", exif=exif)
+    assert load_image(str(tmp_path / "turned.png"), (2, 1))[0].tolist() == [[0], [255]]
+
+
+def test_damaged_exif_data_turn_nothing(tmp_path, recwarn):
+    Image.fromarray(noise(4, 4, 3)).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0" + b"\xff" * 30)
+    assert load_image(str(tmp_path / "x.jpg"), (4, 4)).shape == (3, 4, 4) and not recwarn.list
+
+
+@pytest.mark.parametrize(("name", "said"), [("a\nb\u2028c.jpg", "a\\nb\\u2028c.jpg"), ("人 '\".jpg", "人 '\".jpg")])
+def test_a_name_of_several_lines_stays_in_one_line_of_the_message(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        load_image(str(tmp_path / name), (4, 4))
+    assert str(caught.value).startswith(f"{tmp_path}/{said}: not a readable image")
+
+
 # --------------------------------------------------------------------------------------------------------------- damaged
 
 

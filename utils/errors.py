@@ -12,6 +12,11 @@ class UserError(ValueError):
         super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
 
+def shown(path: object) -> str:
+    """A path or a name as one line can show it: what breaks a line, or is no character, stands as its number."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
 def reason(error: BaseException) -> str:
     """The first line of another library's message, or the exception's name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

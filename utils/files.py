@@ -14,7 +14,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from utils.errors import UserError, reason
+from utils.errors import UserError, reason, shown
 from utils.locks import lock
 
 TEXT_LIMIT = 64 * 2**20  # bytes; no text file of this project or of a data set comes near it
@@ -40,12 +40,14 @@ def require_regular(path: Path, limit: int | None = None, hint: str = "") -> int
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_why(error)}){tail}") from None
+        raise UserError(f"{shown(path)}: cannot be read ({_why(error)}){tail}") from None
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
-        raise UserError(f"{path}: cannot be read ({kind}, not a file){tail}")
+        raise UserError(f"{shown(path)}: cannot be read ({kind}, not a file){tail}")
     if limit is not None and found.st_size > limit:
-        raise UserError(f"{path}: cannot be read ({found.st_size / 2**20:.0f} MB, more than {limit / 2**20:.0f}){tail}")
+        raise UserError(
+            f"{shown(path)}: cannot be read ({found.st_size / 2**20:.0f} MB, more than {limit / 2**20:.0f}){tail}"
+        )
     return found.st_size
 
 

@@ -9,37 +9,64 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from utils.errors import UserError, reason
+from utils.errors import UserError, reason, shown
 from utils.files import require_regular
 from utils.sharding import split_by_identity
 from utils.types import Batch, Record
 
 PIXEL_LIMIT = 50_000_000  # of an image; those of a surveillance camera have a hundredth of that
 BYTE_LIMIT = 256 * 2**20
+ORIENTATION = 0x0112  # EXIF's number of how a camera was held
 
 
 def load_image(path: str, size: tuple[int, int]) -> Tensor:
     """Decode an image as RGB and resize it (bilinear, anti-aliased) to (height, width): [3, H, W] uint8.
 
-    One-channel images get three equal channels. Raises UserError naming an image that cannot be read.
+    One-channel images get three equal channels; those with more than 8 bits are stretched (`eight_bits`), those of a
+    turned camera are turned upright. Raises UserError naming an image that cannot be read.
     """
     require_regular(Path(path), BYTE_LIMIT, hint="replace the file")
     try:
         with _opened(path) as image:
-            resized = image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
+            resized = eight_bits(upright(image)).convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable image ({reason(error)}); replace the file") from None
+        raise UserError(f"{shown(path)}: not a readable image ({reason(error)}); replace the file") from None
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """The image; one of 16 or 32 bits a pixel in 8, its darkest value as 0 and its brightest as 255.
+
+    Thermal cameras write 16 bits and use a few thousand of the values: Pillow's own conversion makes them white, and the
+    upper 8 bits alone nearly one grey. ValueError for values that are not finite.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    if not np.isfinite(high - low):
+        raise ValueError("its values are not finite")
+    levels = np.rint((values - low) * (255 / max(high - low, 1e-300)))
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image; turned or mirrored where its EXIF data say that the camera was."""
+    try:
+        return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+    except Exception:  # Pillow raises many kinds on damaged EXIF data; damaged pixels are found again
+        return image
 
 
 def _opened(path: str) -> Image.Image:
     """Open an image and read its header. ValueError for one that claims more than PIXEL_LIMIT pixels."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged EXIF data, for instance, of which nothing is shown
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # ours is one line, and comes sooner
             image = Image.open(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from data.images.decode import Pictures
-from utils.errors import UserError, reason
+from utils.errors import UserError, reason, shown
 from utils.files import require_regular
 from utils.limits import cores
 
@@ -94,8 +94,9 @@ def fingerprint(paths: Sequence[str]) -> str:
         try:
             found = os.stat(path)
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); the data set is not complete") from None
-        digest.update(f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            raise UserError(f"{shown(path)}: cannot be read ({error.strerror}); the data set is not complete") from None
+        text = f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\n"
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.types import Record
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def require_folder(root: str, inside: str, name: str) -> Path:
@@ -68,6 +68,6 @@ def fingerprint(root: str, records: Iterable[Record]) -> str:
         try:
             size = os.path.getsize(path)
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); the data set is not complete") from None
-        digest.update(f"{os.path.relpath(path, root)}\0{size}\n".encode())
+            raise UserError(f"{shown(path)}: cannot be read ({error.strerror}); the data set is not complete") from None
+        digest.update(f"{os.path.relpath(path, root)}\0{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
