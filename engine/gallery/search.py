@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from engine.gallery.folder import Gallery
+from engine.gallery.inverted_lists import InvertedLists
 from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_distance
 from utils.errors import UserError
 
@@ -158,4 +159,16 @@ class ExactIndex:
         return exact(queries, self.vectors, count, allowed)
 
 
-INDEXES: Mapping[str, Callable[[Gallery], Index]] = {"exact": ExactIndex}
+class FaissIndex:
+    """Search in a few of faiss's lists; cosines are computed from the gallery's own file."""
+
+    def __init__(self, gallery: Gallery):
+        self.vectors, self.lists = gallery.vectors, InvertedLists(gallery)
+
+    def search(self, queries: np.ndarray, count: int, allowed: np.ndarray | None = None) -> Found:
+        """As `exact`, but some of the nearest may be missing; `recall` says how many."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        return rescored(queries, self.vectors, self.lists.rows(queries, count, allowed), count)
+
+
+INDEXES: Mapping[str, Callable[[Gallery], Index]] = {"exact": ExactIndex, "faiss": FaissIndex}
