@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from tools.experiments.clusters import CLUSTERS, OPTION, Local, Slurm, read_parameters
 from tools.experiments.collect import collect
 from tools.experiments.commands import shell_lines, unfinished
 from tools.experiments.launch import Launcher
@@ -23,10 +24,12 @@ from tools.experiments.outcome import Outcome
 from tools.experiments.plan import Plan, Surroundings, make_plan
 from tools.experiments.reading import read_table
 from tools.experiments.run_id import code_hash
+from tools.experiments.submit import Submitter
 from tools.experiments.surroundings import data_fingerprints, precision_of, slots_of
 from tools.report.gallery import pictures_of
 from tools.report.outcome_files import preview, write_outcome
 from utils.cli import Parser, exit_code, natural
+from utils.errors import UserError
 from utils.files import expanded
 from utils.logging import stop_logging, warn_on_terminal
 
@@ -62,6 +65,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--collect", action="store_true", help="Write the table of the runs that are finished, and start nothing."
     )
+    parser.add_argument(
+        OPTION,
+        metavar='"KEY=VALUE ..."',
+        help='Give the runs to a SLURM cluster, with these of its parameters, such as "partition=gpu time=12:00:00"; '
+        '"local" does the same with processes of this machine.',
+    )
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="With --slurm, return once the runs are submitted; a later call collects.",
+    )
     parser.add_argument("--any-code", action="store_true", help="Take finished runs of other code as they are.")
     parser.add_argument(
         "--results",
@@ -76,7 +90,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
     """Do it all; why runs failed, by identity."""
-    slots = slots_of(args.device, args.jobs, elsewhere=args.print)
+    cluster = cluster_of(args)
+    slots = slots_of(args.device, args.jobs, elsewhere=args.print or cluster is not None)
     around = Surroundings(data_fingerprints(), precision_of(slots[0]), code_hash(HOME))
     plan, notes = with_older(make_plan(read_table(args.table), args.opts, around), args.results, args.any_code)
     todo = unfinished(plan.jobs, args.results)
@@ -89,10 +104,27 @@ def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
     say(f"{plan.table.path}: {done} of {len(plan.jobs)} runs are finished" + ("" if todo else ", nothing to do"))
     for line in notes:
         say(line)
-    if todo and not args.collect:
+    if todo and cluster is not None:
+        submitter = Submitter(cluster, args.results, slots[0], len(plan.jobs), say, HOME, around.code)
+        failures = submitter.run(todo, start=not args.collect, wait=not (args.no_wait or args.collect))
+    elif todo and not args.collect:
         failures = Launcher(args.results, slots, len(plan.jobs), say).run(todo)
     finish(collect(plan, args.results, failures), args.results, slots[0])
     return failures
+
+
+def cluster_of(args: argparse.Namespace) -> Slurm | Local | None:
+    """The cluster of --slurm; None without. UserError for what does not go together, or cannot be had here."""
+    if args.slurm is None:
+        if args.no_wait:
+            raise UserError(f"--no-wait belongs to {OPTION}")
+        return None
+    if args.print or args.jobs != 1:
+        raise UserError(f"{OPTION}: leave {'--print' if args.print else '--jobs'} out; the cluster starts the runs")
+    name, parameters = read_parameters(args.slurm)
+    cluster = CLUSTERS[name](parameters)
+    cluster.require()
+    return cluster
 
 
 def with_older(plan: Plan, results: Path, taken: bool) -> tuple[Plan, list[str]]:
@@ -124,8 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _resumable(work: Callable[[], T]) -> T:
     try:
         return work()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("run the same command again to resume") from None
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(str(error) or "run the same command again to resume") from None
 
 
 def _interrupt(*_) -> None:

@@ -121,8 +121,13 @@ def take(home: Path) -> IO[str] | None:
 
 def last_line(home: Path) -> str:
     """What a run that failed said last; "" where it said nothing."""
+    return last_said(home / OUTPUT)
+
+
+def last_said(path: Path) -> str:
+    """The last line of a program's output that is not empty; "" where there is none."""
     try:
-        lines = (home / OUTPUT).read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return ""
     said = [line.rsplit("\r", 1)[-1].strip() for line in lines]

@@ -58,7 +58,7 @@ class Launcher:
     def run(self, jobs: Sequence[Job]) -> Mapping[str, str]:
         """Run all of them; why some failed, by identity. Ends what it started when it is interrupted."""
         self.waiting = list(jobs)
-        self.needed = {job.model for job in jobs if job.model}
+        self.needed |= {job.model for job in jobs if job.model}
         try:
             while self.waiting or self.running:
                 self._begin_some()
