@@ -35,7 +35,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="Use the GPU of this number (or cuda:N), cpu, or mps (default: 0; ignored under torchrun, where each process has a GPU).",
     )
     parser.add_argument(
-        "--seed", type=natural, help=f"Seed all random numbers with it (default: {DEFAULT_SEED}, or the resumed run's)."
+        "--seed",
+        type=natural,
+        help=f"Seed all random numbers with it (default: {DEFAULT_SEED}, or the resumed or tested run's).",
     )
     parser.add_argument("--desc", type=_name, help="End the run folder's name with this text (default: nothing).")
     parser.add_argument(

@@ -56,7 +56,7 @@ RUN = (
     Key("output_dir", str, "ckptlog", "folder under which run folders are made", RELEASED, affects=NOTHING, is_path=True),
     Key("resume", str, "", "run folder or checkpoint to continue (or, with test_only, to test); empty: start afresh", RELEASED, affects=NOTHING, is_path=True),
     Key("test_only", bool, False, "test `resume` and stop", RELEASED, affects=NOTHING),
-    Key("allow_split_mismatch", bool, False, "test a model on another RegDB split than its own, although training identities leak", HERE, affects=NOTHING),
+    Key("allow_split_mismatch", bool, False, "test a model on another RegDB split, or on own images drawn by another seed, than its own, although training identities leak", HERE, affects=NOTHING),
     Key("deterministic", bool, False, "only deterministic GPU kernels; slower. A CPU run is always repeatable", HERE),
     Key("log_period", int, 50, "iterations between two log lines", RELEASED, least=1, most=MANY, affects=NOTHING),
 )  # fmt: skip

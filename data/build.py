@@ -122,9 +122,10 @@ def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
     The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing.
     """
     trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
+    drawn = "" if benchmark.drawn is None else f"-seed-{benchmark.drawn}"
     height, width = cfg.image_size
     root = hashlib.sha256(os.path.abspath(data_root(cfg)).encode(errors="surrogateescape")).hexdigest()[:8]
-    return expanded(cfg.cache_dir) / f"{benchmark.name}{trial}-{part}-{height}x{width}-{root}.pixels"
+    return expanded(cfg.cache_dir) / f"{benchmark.name}{trial}{drawn}-{part}-{height}x{width}-{root}.pixels"
 
 
 def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> EpochBatchSampler:

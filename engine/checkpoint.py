@@ -195,7 +195,14 @@ def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bo
     origin = checkpoint.origin
     if origin is None and benchmark.trial is not None:
         logger.warning(f"{checkpoint.path} does not say its split; results mean nothing unless it is {benchmark.trial}")
-    if origin is None or (origin.dataset, origin.trial) == (benchmark.name, benchmark.trial):
+    if origin is None:
+        return
+    if origin.dataset == benchmark.name and benchmark.drawn not in (None, origin.seed) and not allowed:
+        raise UserError(
+            f"{checkpoint.path}: trained with --seed {origin.seed}, whose training identities are among the test identities "
+            f"that seed {benchmark.drawn} draws: leave --seed out, or set allow_split_mismatch true"
+        )
+    if (origin.dataset, origin.trial) == (benchmark.name, benchmark.trial):
         return
     if not testing:
         raise UserError(

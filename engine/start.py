@@ -31,14 +31,16 @@ class Start(NamedTuple):
 def build_start(path: str | None, opts: Sequence[str], asked_seed: int | None) -> Start:
     """What a command line gives: a yml file, KEY VALUE pairs and a seed; None where not given.
 
-    A run that `resume` names gives its own configuration and seed; what differs from them is logged.
+    A run that `resume` names gives its own configuration and seed; what differs from them is logged. Its seed may have
+    drawn the test identities, so a test takes it too, unless another one is asked for.
     """
     cfg, checkpoint = build_asked(path, opts)
     own = checkpoint if checkpoint and checkpoint.origin else None  # of a run, not weights alone
     for line in [*cautions(cfg), *(resume_notes(own, cfg, asked_seed, cfg.test_only) if own else [])]:
         logger.warning(line)
     resumed = None if cfg.test_only else own
-    seed = resumed.origin.seed if resumed else DEFAULT_SEED if asked_seed is None else asked_seed
+    asked = asked_seed if resumed is None else None
+    seed = asked if asked is not None else own.origin.seed if own else DEFAULT_SEED
     return Start(cfg, seed, checkpoint, resumed)
 
 

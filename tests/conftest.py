@@ -46,6 +46,12 @@ def regdb_root(tmp_path_factory) -> Path:
     return _draw(tmp_path_factory, "--layout", "regdb", "--ids", "12", "--images", "3")
 
 
+@pytest.fixture(scope="session")
+def folder_root(tmp_path_factory) -> Path:
+    """Own images: 6 + 4 drawn identities, one image from each of two visible and two infrared cameras."""
+    return _draw(tmp_path_factory, "--layout", "folder", "--train-ids", "6", "--test-ids", "4", "--images", "1")
+
+
 def _draw(tmp_path_factory, *arguments: str) -> Path:
     root = tmp_path_factory.mktemp("drawn") / "data"
     assert make_synthetic.main([str(root), *arguments, "--size", "64", "32", "--workers", "1"]) == 0

@@ -48,7 +48,7 @@ def broken_sysu(sysu_root, tmp_path) -> Path:
         (["num_epochs", "1"], "did you mean num_epoch?"),
         (["num_epoch", "many"], "num_epoch = 'many' must be a whole number"),
         (["num_epoch"], "KEY VALUE: 'num_epoch' has no value"),
-        (["dataset", "market"], "dataset = 'market' is unknown; choose one of: llcm, regdb, sysu"),
+        (["dataset", "market"], "dataset = 'market' is unknown; choose one of: folder, llcm, regdb, sysu"),
         (
             ["sample_method", "random"],
             "choose one of: cross_modality_drawn, cross_modality_identity, cross_modality_random",

@@ -1,4 +1,4 @@
-"""Make synthetic images of pedestrians, stored as SYSU-MM01, RegDB or LLCM are published.
+"""Make synthetic images of pedestrians, stored as SYSU-MM01, RegDB or LLCM are published, or as own images are.
 
     python -m tools.make_synthetic demo/data --train-ids 64 --test-ids 40 --images 4
 

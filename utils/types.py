@@ -161,6 +161,7 @@ class Benchmark(NamedTuple):
     excluded: Exclusion
     mser: MserDefaults | None  # None: nobody published parameters for it
     warnings: Sequence[str]  # differences from the published data set, one line each
+    drawn: int | None = None  # the seed that drew the test identities; None: the data set says who they are
 
 
 class Stage(NamedTuple):

@@ -4,6 +4,7 @@ SYSU-MM01   cam{1..6}/{identity:04d}/{number:04d}.jpg, exp/{train,val,test}_id.{
 RegDB       {Visible,Thermal}/{identity}/*.bmp, idx/{train,test}_{visible,thermal}_{1..10}.txt
 LLCM        {vis,nir}/{identity:04d}/*.jpg, test_{vis,nir}/cam{1..9}/{identity:04d}/*.jpg, idx/train_{vis,nir}.txt,
             idx/test_id.txt
+folder      {train,test}/{visible,infrared}/{identity:04d}/{identity:04d}_c{camera}_{number:04d}.jpg
 """
 
 import io
@@ -230,6 +231,28 @@ def plan_llcm(seed: int, train: int, test: int, images: int, cameras: tuple[int,
     return Plan(specs, pictures, files, summary)
 
 
+# --------------------------------------------------------------------------------------------------- own images
+
+OWN_VISIBLE, OWN_INFRARED = (1, 2), (3, 4)
+
+
+def plan_own(train: int, test: int, images: int, cameras: tuple[int, ...]) -> Plan:
+    """Images as people put them into two folders: identities 1.. are for training, then for test."""
+    specs = {c: CameraSpec(c, c in OWN_INFRARED, c) for c in cameras}
+    pictures = [
+        Picture(
+            f"{'train' if i <= train else 'test'}/{'infrared' if spec.infrared else 'visible'}/{i:04d}/{i:04d}_c{c}_{n:04d}.jpg",
+            i,
+            c,
+            n,
+        )
+        for c, spec in specs.items()
+        for i in range(1, train + test + 1)
+        for n in range(1, images + 1)
+    ]
+    return Plan(specs, pictures, {}, f"{len(pictures)} images of {train} training and {test} test identities, {len(specs)} cameras")  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------------ by name
 
 LAYOUTS = {
@@ -245,5 +268,11 @@ LAYOUTS = {
         lambda seed, own: plan_llcm(seed, own["train_ids"], own["test_ids"], own["images"], own["cameras"]),
         tuple(llcm.CAMERAS),
         LLCM_INFRARED,
+    ),
+    "folder": Layout(
+        {"train_ids": 64, "test_ids": 40, "images": 2, "cameras": [*OWN_VISIBLE, *OWN_INFRARED]},
+        lambda seed, own: plan_own(own["train_ids"], own["test_ids"], own["images"], own["cameras"]),
+        OWN_VISIBLE,
+        OWN_INFRARED,
     ),
 }
