@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,9 @@ from utils.device import with_float64
 from utils.errors import UserError
 from utils.logging import logger
 from utils.processes import on_main
+from utils.resources import lacks_memory
 from utils.terminal import bar_options
 from utils.types import Batch, Exclusion, Features, Modality, Record, ResultRow, Setting, Split, Stage
-
-NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # torch's words for it
 
 
 class Evaluator:
@@ -138,8 +136,7 @@ def enough_memory(ranking: str, memory_gb: float) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or NO_MEMORY.search(str(error))
-        if not lacking:
+        if not lacks_memory(error):
             raise
         raise UserError(
             f"ranking ({ranking}): not enough memory, though it was told to hold {memory_gb:g} GB beside the embeddings; "

@@ -12,13 +12,14 @@ import pytest
 import main
 from benchmarks import campaign, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
-from tools import contact_sheet, evaluate, make_synthetic, prepare, reproduce, summarize, visualize
+from tools import contact_sheet, embed, evaluate, make_synthetic, prepare, reproduce, summarize, visualize
 
 HOME = Path(main.__file__).parent
 COMMANDS = {
     "main": main.parse,
     "benchmarks.campaign": campaign.parse,
     "tools.contact_sheet": contact_sheet.main,
+    "tools.embed": embed.parse,
     "tools.evaluate": evaluate.parse,
     "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),
     "tools.prepare": prepare.parse,

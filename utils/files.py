@@ -40,7 +40,7 @@ def require_regular(path: Path, limit: int | None = None, hint: str = "") -> int
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{shown(path)}: cannot be read ({_why(error)}){tail}") from None
+        raise UserError(f"{shown(path)}: cannot be read ({why(error)}){tail}") from None
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
         raise UserError(f"{shown(path)}: cannot be read ({kind}, not a file){tail}")
@@ -57,7 +57,7 @@ def read_bytes(path: Path, limit: int | None = None, hint: str = "") -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({_why(error)})" + (f"; {hint}" if hint else "")) from None
+        raise UserError(f"{path}: cannot be read ({why(error)})" + (f"; {hint}" if hint else "")) from None
 
 
 def read_text(path: Path, hint: str = "", limit: int = TEXT_LIMIT) -> str:
@@ -93,7 +93,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.write(content)
     except OSError as error:
         before = "; the file is as it was" if path.exists() else ""
-        raise UserError(f"{path}: could not be written ({_why(error)}){before}") from None
+        raise UserError(f"{path}: could not be written ({why(error)}){before}") from None
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def replacing(path: Path, patient: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(handle)
                 os.chmod(name, 0o644)
                 os.replace(name, path)
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
             except BaseException:
                 Path(name).unlink(missing_ok=True)
                 raise
@@ -162,7 +162,7 @@ class _Later:
         self.came = True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A rename is on the disk once its folder is. Systems that cannot open a folder do without."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
@@ -172,5 +172,6 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
+    """The system's own words, such as "No space left on device", else the first line of the message."""
     return getattr(error, "strerror", None) or reason(error)

@@ -12,6 +12,7 @@ import torch
 
 from utils.limits import memory_left
 
+NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.I)  # torch's words for it
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # numbers of mallopt's parameters, from glibc's malloc.h
 
 try:
@@ -32,6 +33,11 @@ def peak_memory_gb(device: torch.device) -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether what Python, numpy, numba or torch raised means that memory does not suffice."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or bool(NO_MEMORY.search(str(error)))
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -27,9 +27,12 @@ def list_pictures(folder: Path) -> list[Path]:
     """Image files directly in `folder`, sorted by name, hidden ones left out; none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.iterdir() if is_picture(path.name))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is one of the images of its folder: not hidden, and with the suffix of an image."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
 
 def require_disjoint(where: str, **lists: Iterable[int]) -> None:

@@ -37,7 +37,7 @@ class Model(Protocol):
 
 
 def card_of(checkpoint: Checkpoint, embedder: Model) -> dict[str, Any]:
-    """The card, plain values for a JSON file. `scores` is empty, and `protocol` too, where nothing says how good it was.
+    """The card, plain values for a JSON file; `scores` and `protocol` are empty where nothing says how good it was.
 
     checkpoint: the one that the embedder was made from, with an origin.
     """
@@ -58,7 +58,7 @@ def card_of(checkpoint: Checkpoint, embedder: Model) -> dict[str, Any]:
 
 
 def scores(checkpoint: Checkpoint) -> list[Mapping[str, Any]]:
-    """Rows of results of exactly this model: its test, where the run's folder holds one, else what training knew of it."""
+    """Rows of results of exactly this model: of its test, if the run's folder holds one, else what training knew."""
     try:
         found = read_rows(checkpoint.folder / RESULTS) if checkpoint.folder else []
     except UserError:  # a card without them is still one

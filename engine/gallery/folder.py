@@ -1,7 +1,7 @@
 """A gallery folder: vectors.npy, images.csv and card.json, which `python -m tools.embed` writes.
 
-The card is the last file that takes its place, and `rows` in it counts: vectors.npy and images.csv may hold more rows where
-images were being added.
+The card is the last file that takes its place, and `rows` in it counts: vectors.npy and images.csv may hold more rows
+where images were being added.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,16 +28,25 @@ MODALITIES = frozenset(modality.name.lower() for modality in Modality)
 WAY = "give a folder that tools.embed wrote, or embed the images again"
 
 
+class Row(NamedTuple):
+    """One image of a gallery."""
+
+    path: str  # absolute; bytes that are no UTF-8 are surrogates, as everywhere in Python
+    identity: str  # empty: not known
+    camera: str  # empty: not known
+    modality: str  # "visible" or "infrared"
+
+
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """N images and their vectors; an identity or a camera that is not known is an empty text."""
+    """N images and their vectors."""
 
     root: Path
     vectors: np.ndarray  # [N, D] float32 of unit length, mapped from the file
-    paths: Sequence[str]  # N absolute paths; bytes that are no UTF-8 are surrogates, as everywhere in Python
+    paths: Sequence[str]  # N, and what else a Row has
     identities: Sequence[str]
     cameras: Sequence[str]
-    modalities: Sequence[str]  # "visible" or "infrared"
+    modalities: Sequence[str]
     card: dict[str, Any]  # of the model (engine/gallery/card.py), and `rows`
 
     def __len__(self) -> int:
@@ -48,14 +57,16 @@ def open_gallery(path: str | Path) -> Gallery:
     """The gallery of a folder. UserError where a file is missing, damaged, or shorter than the card says."""
     root = expanded(path)
     card = read_card(root)
-    vectors = _mapped(root / VECTORS, card["dimension"])
+    vectors = mapped_vectors(root / VECTORS, card["dimension"])
     count = card.get("rows", len(vectors))
-    rows = list(islice(read_images(root / IMAGES), count))
-    for name, found in ((VECTORS, len(vectors)), (IMAGES, len(rows))):
+    columns: list[list[str]] = [[] for _ in Row._fields]
+    for row in islice(read_images(root / IMAGES), count):
+        for column, text in zip(columns, row):
+            column.append(text)
+    for name, found in ((VECTORS, len(vectors)), (IMAGES, len(columns[0]))):
         if found < count:
             raise UserError(f"{root / name}: damaged, it holds {found} of {count} rows; {WAY}")
-    paths, identities, cameras, modalities = ([row[column] for row in rows] for column in range(4))
-    return Gallery(root, vectors[:count], paths, identities, cameras, modalities, card)
+    return Gallery(root, vectors[:count], *columns, card=card)
 
 
 def read_card(root: Path) -> dict[str, Any]:
@@ -66,8 +77,8 @@ def read_card(root: Path) -> dict[str, Any]:
     return card
 
 
-def read_images(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """(path, identity, camera, modality) of each row of an images.csv. UserError naming the first line that is none."""
+def read_images(path: Path) -> Iterator[Row]:
+    """The rows of an images.csv. UserError naming the first line that is none."""
     require_regular(path, hint=WAY)
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -77,7 +88,7 @@ def read_images(path: Path) -> Iterator[tuple[str, str, str, str]]:
             for number, line in enumerate(reader):
                 if len(line) != 5 or line[0] != str(number) or line[4] not in MODALITIES:
                     raise UserError(f"{path}: line {reader.line_num} is not that of row {number}; {WAY}")
-                yield line[1], intern(line[2]), intern(line[3]), intern(line[4])
+                yield Row(line[1], *map(intern, line[2:]))
     except (OSError, csv.Error) as error:
         raise UserError(f"{path}: damaged ({reason(error)}); {WAY}") from None
 
@@ -86,18 +97,19 @@ def require_model(gallery: Gallery, embedder: Model) -> None:
     """UserError where another model made the gallery: its vectors mean nothing beside those of this one."""
     if gallery.card["model"] != embedder.hash:
         raise UserError(
-            f"{gallery.root}: made by the model {gallery.card['model'][:12]} ({gallery.card['method']}), not by this one, "
-            f"{embedder.hash[:12]}: give that model, or embed the images again with this one"
+            f"{gallery.root}: made by the model {gallery.card['model'][:12]} ({gallery.card['method']}), not by this "
+            f"one, {embedder.hash[:12]}: give that model, or embed the images again with this one"
         )
 
 
-def _mapped(path: Path, dimension: int) -> np.ndarray:
+def mapped_vectors(path: Path, dimension: int) -> np.memmap:
+    """The vectors of a file, [N, dimension] float32, read where they are used. UserError for anything else."""
     require_regular(path, hint=WAY)
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
         raise UserError(f"{path}: damaged ({reason(error)}); {WAY}") from None
-    fits = isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.flags.c_contiguous
+    fits = isinstance(vectors, np.memmap) and vectors.dtype == np.float32 and vectors.flags.c_contiguous
     if not fits or vectors.ndim != 2 or vectors.shape[1] != dimension:
         raise UserError(f"{path}: not float32 [N, {dimension}]; {WAY}")
     return vectors
