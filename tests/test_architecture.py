@@ -24,10 +24,16 @@ FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglo
 # Functions beside build_* that take the configuration; nearly all live in their package's build.py.
 CFG_EDGES = {"data_root", "describe", "_loader", "rankings", "rates", "released_names"}
 # The rooms of tools; a command, which is a file of tools itself, may use all of them but no other command.
-TOOLS_MAY_IMPORT = {"experiments": set(), "figures": set(), "synthetic": set(), "report": {"experiments", "figures"}}
+TOOLS_MAY_IMPORT = {
+    "experiments": set(),
+    "figures": set(),
+    "synthetic": set(),
+    "report": {"experiments", "figures"},
+    "searching": {"figures"},
+}
 # Files of one name: what makes the parts of a package from the configuration, what belongs to one method, to folders of
 # images and of vectors, and a command named as the one file that it stands on.
-NAMESAKES = {"__init__.py", "build.py", "embed.py", "folder.py", "mcja.py", "deen.py", "mclnet.py"}
+NAMESAKES = {"__init__.py", "build.py", "embed.py", "folder.py", "mcja.py", "deen.py", "mclnet.py", "search.py"}
 # Keys that a file may name as strings although it does not read the configuration, and why.
 NAMED_KEYS = {
     "data/images/loader.py": {"batch_size", "num_workers"},  # arguments of torch's DataLoader

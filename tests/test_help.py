@@ -12,7 +12,7 @@ import pytest
 import main
 from benchmarks import campaign, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
-from tools import contact_sheet, embed, evaluate, make_synthetic, prepare, reproduce, summarize, visualize
+from tools import contact_sheet, embed, evaluate, make_synthetic, prepare, reproduce, search, summarize, visualize
 
 HOME = Path(main.__file__).parent
 COMMANDS = {
@@ -24,6 +24,7 @@ COMMANDS = {
     "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),
     "tools.prepare": prepare.parse,
     "tools.reproduce": reproduce.parse,
+    "tools.search": search.parse,
     "tools.summarize": summarize.main,
     "tools.visualize": visualize.parse,
     **{

@@ -20,7 +20,7 @@ from data.sets.value import DataSet, Foreign, Listing, require_split
 from engine.evaluator import result_rows
 from engine.retrieval.rankers import DEFAULT, RANKERS, Rank, rankers, require_rankers
 from tools.features import FeatureFile, read_features
-from utils.cli import Parser, exit_code, natural, positive
+from utils.cli import Parser, exit_code, natural, positive, require_place
 from utils.device import pick_device, with_float64
 from utils.errors import UserError
 from utils.files import expanded
@@ -112,18 +112,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="Name this split in the rows (" + "; ".join(split) + "; default: none).",
     )
     return parser.parse_args(argv)
-
-
-def require_place(out: Path | None) -> None:
-    """UserError, before anything is computed, where no file can be."""
-    if out is None:
-        return
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; give a file")
-    if out.exists() and not out.is_file():
-        raise UserError(f"--out {out}: is a pipe or a device; give a file")
 
 
 def require_meaning(args: argparse.Namespace, dataset: DataSet, foreign: Foreign) -> None:

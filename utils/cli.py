@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from utils.errors import UserError
 from utils.interrupts import interrupts_raise
@@ -40,6 +42,20 @@ def positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def require_place(out: Path | None, option: str = "--out") -> None:
+    """UserError, before anything is computed, where no file can be written. None: none is asked for."""
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise UserError(f"{option} {out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise UserError(f"{option} {out}: is a folder; give a file")
+    if out.exists() and not out.is_file():
+        raise UserError(f"{option} {out}: is a pipe or a device; give a file")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{option} {out}: the folder {out.parent} cannot be written")
 
 
 def exit_code(work: Callable[[], None]) -> int:

@@ -1,0 +1,123 @@
+"""Find the images of a gallery that are nearest to some images.
+
+python -m tools.search GALLERY photo.png --model RUN --modality infrared
+python -m tools.search GALLERY photo.png --model RUN --modality infrared --rerank --out sheet.png
+
+GALLERY is a folder that tools.embed wrote with the same model. An image that lies in the gallery does not find itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from engine.embed import MODALITIES, open_model
+from engine.gallery.folder import open_gallery, require_model
+from engine.gallery.search import INDEXES, recall
+from engine.gallery.sources import PARENT
+from tools.searching.answers import CANDIDATES, allowed_rows, answers_of, queries_of, search
+from tools.searching.saying import as_json, as_text
+from tools.searching.sheet import sheet
+from utils.cli import Parser, exit_code, natural, require_place
+from utils.device import pick_device
+from utils.errors import UserError
+from utils.files import expanded, write_bytes
+from utils.logging import warn_on_terminal
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    warn_on_terminal()
+    require_place(args.out)
+    gallery = open_gallery(args.gallery)
+    allowed = allowed_rows(gallery, args.among, args.camera)
+    queries = queries_of(gallery, args.images, args.modality, args.identity)
+    embedder = open_model(args.model, pick_device(args.device))
+    require_model(gallery, embedder)
+    vectors = np.concatenate([embedder([query.path], query.modality).numpy() for query in queries])
+    asked = partial(search, queries=queries, vectors=vectors, top=args.top, allowed=allowed, rerank=args.rerank)
+    found = asked(INDEXES[args.index](gallery))
+    share = None if args.index == "exact" else recall(found, asked(INDEXES["exact"](gallery)))
+    answers = answers_of(gallery, found, queries, vectors if args.rerank else None, args.top)
+    if args.out:
+        write_bytes(args.out, sheet(answers, embedder.size))
+    if args.json:
+        about = {"gallery": str(gallery.root), "model": embedder.hash, "index": args.index, "recall": share}
+        print(as_json({**about, "reranked": args.rerank}, answers))
+    else:
+        print("\n\n".join(as_text(answer) for answer in answers))
+        report(args, found.rows.shape[1], share)
+
+
+def report(args: argparse.Namespace, count: int, share: float | None) -> None:
+    """What is said after the answers. share: recall of the first `count` images, 0..1; None for an exact search."""
+    if share is not None:
+        print(f"\nthe index {args.index} found {100 * share:.1f} % of the {count} images that exact search finds")
+    if args.out:
+        print(f"\nsheet: {args.out}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m tools.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "gallery", type=expanded, metavar="GALLERY", help="Search this folder, which tools.embed wrote."
+    )
+    parser.add_argument("images", type=expanded, nargs="+", metavar="IMAGE", help="Search for these image files.")
+    parser.add_argument(
+        "--model",
+        type=expanded,
+        required=True,
+        help="Embed the images by the model that made GALLERY: a run folder or a checkpoint.",
+    )
+    parser.add_argument(
+        "--modality",
+        choices=sorted(MODALITIES),
+        help="Say which sensor took the images (default: what GALLERY says of those that lie in it).",
+    )
+    parser.add_argument(
+        "--identity",
+        choices=[PARENT],
+        help="Take the name of the folder in which an image lies as its identity, to tell right from wrong (default: what "
+        "GALLERY says of those that lie in it).",
+    )
+    parser.add_argument(
+        "--top", type=natural, default=10, metavar="N", help="Show the first N images (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--rerank",
+        action="store_true",
+        help=f"Order the first {CANDIDATES} images anew, by k-reciprocal re-ranking among themselves.",
+    )
+    parser.add_argument(
+        "--index",
+        choices=sorted(INDEXES),
+        default="exact",
+        help="Search all images, or a part of them by faiss, which prints what it misses (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--among", choices=sorted(MODALITIES), help="Search images of this modality only (default: both)."
+    )
+    parser.add_argument(
+        "--camera", nargs="+", default=[], metavar="NAME", help="Search images of these cameras only (default: all)."
+    )
+    parser.add_argument(
+        "--out", type=expanded, metavar="FILE.png", help="Write a sheet of the images to this file (default: none)."
+    )
+    parser.add_argument("--json", action="store_true", help="Print the answers as JSON, and nothing else.")
+    parser.add_argument(
+        "--device", help="Embed on cpu, cuda, cuda:N or mps (default: the first GPU, or the CPU if there is none)."
+    )
+    args = parser.parse_intermixed_args(argv)
+    if not args.top:
+        raise UserError("--top 0: give 1 or more")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(partial(main, None)))

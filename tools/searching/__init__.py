@@ -1,0 +1,1 @@
+"""What a search of a gallery answers, and how that is said."""
