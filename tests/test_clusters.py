@@ -188,8 +188,8 @@ def write_record(results: Path, cluster: Fake) -> None:
 def test_a_failed_job_is_one_line_that_names_its_log(submit, tmp_path):
     cluster = Fake(tmp_path, acts={"1": "FAILED", "2": "TIMEOUT"}, chains=False)
     texts = (
-        "Traceback (most recent call last):\nutils.errors.UserError: epoch 3: diverged (o.txt)\n\n",
-        "slurmstepd: error: *** JOB 2 CANCELLED DUE TO TIME LIMIT ***\n",
+        "Traceback (most recent call last):\nutils.errors.UserError: epoch 3: diverged (o.txt)\n\nsrun: error: n: Exited with exit code 1\n",
+        "utils.errors.UserError: of the job's first time\nslurmstepd: error: *** JOB 2 CANCELLED DUE TO TIME LIMIT ***\n",
     )
     logs = [home_of(tmp_path, name) / "jobs" / f"{number}_0_log.err" for name, number in (("aaa", 1), ("ccc", 2))]
     for log, text in zip(logs, texts):

@@ -124,11 +124,12 @@ def last_line(home: Path) -> str:
     return last_said(home / OUTPUT)
 
 
-def last_said(path: Path) -> str:
-    """The last line of a program's output that is not empty; "" where there is none."""
+def last_said(path: Path, mark: str = "") -> str:
+    """The last line of a program's output that is not empty, or what follows `mark` in the last that holds it; "" for none."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return ""
-    said = [line.rsplit("\r", 1)[-1].strip() for line in lines]
-    return next((line.removeprefix("error: ") for line in reversed(said) if line), "")
+    said = [line for line in (line.rsplit("\r", 1)[-1].strip() for line in lines) if line]
+    marked = [line.partition(mark)[2] for line in said if mark and mark in line]
+    return (marked or said or [""])[-1].removeprefix("error: ")

@@ -143,8 +143,8 @@ class Submitter:
         """How a job ended that did not finish its run: one line, which names the log."""
         number = self.given[identity].number
         log = home_of(self.results, identity) / LOGS / f"{number}_0_log.err"
-        said = last_said(log).partition("UserError: ")
-        words = [state if state not in ("", "FAILED", "COMPLETED") else "", said[2] or said[0]]
+        whole = state in ("", "FAILED", "COMPLETED")  # it came to its own end, and said why before srun's last lines
+        words = [last_said(log, "UserError: ")] if whole else [state, last_said(log)]
         return f"{': '.join(filter(None, words)) or 'it said nothing'}; log of job {number}: {log}"
 
     # --------------------------------------------------------------------------------------------------- submitting
