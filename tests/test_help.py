@@ -12,7 +12,18 @@ import pytest
 import main
 from benchmarks import campaign, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
-from tools import contact_sheet, embed, evaluate, make_synthetic, prepare, reproduce, search, summarize, visualize
+from tools import (
+    contact_sheet,
+    embed,
+    evaluate,
+    hand_over,
+    make_synthetic,
+    prepare,
+    reproduce,
+    search,
+    summarize,
+    visualize,
+)
 
 HOME = Path(main.__file__).parent
 COMMANDS = {
@@ -21,6 +32,7 @@ COMMANDS = {
     "tools.contact_sheet": contact_sheet.main,
     "tools.embed": embed.parse,
     "tools.evaluate": evaluate.parse,
+    "tools.hand_over": hand_over.parse,
     "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),
     "tools.prepare": prepare.parse,
     "tools.reproduce": reproduce.parse,
