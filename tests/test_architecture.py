@@ -25,6 +25,7 @@ FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglo
 CFG_EDGES = {"data_root", "describe", "_loader", "rankings", "rates", "released_names"}
 # The rooms of tools; a command, which is a file of tools itself, may use all of them but no other command.
 TOOLS_MAY_IMPORT = {
+    "checkup": set(),
     "experiments": set(),
     "figures": set(),
     "synthetic": set(),

@@ -14,6 +14,7 @@ from benchmarks import campaign, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
 from tools import (
     contact_sheet,
+    doctor,
     embed,
     evaluate,
     hand_over,
@@ -30,6 +31,7 @@ COMMANDS = {
     "main": main.parse,
     "benchmarks.campaign": campaign.parse,
     "tools.contact_sheet": contact_sheet.main,
+    "tools.doctor": doctor.parse,
     "tools.embed": embed.parse,
     "tools.evaluate": evaluate.parse,
     "tools.hand_over": hand_over.parse,

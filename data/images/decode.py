@@ -26,16 +26,24 @@ ORIENTATION = 0x0112  # EXIF's number of how a camera was held
 def load_image(path: str, size: tuple[int, int]) -> Tensor:
     """Decode an image as RGB and resize it (bilinear, anti-aliased) to (height, width): [3, H, W] uint8.
 
+    Raises UserError naming an image that cannot be read.
+    """
+    resized = decoded(path).resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def decoded(path: str) -> Image.Image:
+    """A file's image as RGB, in its own size.
+
     One-channel images get three equal channels; those with more than 8 bits are stretched (`eight_bits`), those of a
     turned camera are turned upright. Raises UserError naming an image that cannot be read.
     """
     require_regular(Path(path), BYTE_LIMIT, hint="replace the file")
     try:
         with _opened(path) as image:
-            resized = eight_bits(upright(image)).convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
+            return eight_bits(upright(image)).convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{shown(path)}: not a readable image ({reason(error)}); replace the file") from None
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

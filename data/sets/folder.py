@@ -13,7 +13,7 @@ import numpy as np
 
 from data.sets.common import require_folder, require_records
 from data.sets.llcm import excluded
-from data.sets.own_lists import Listed, camera_numbers, read_images
+from data.sets.own_lists import CSV, PARTS, SIDES, Listed, camera_numbers, read_images
 from data.sets.regdb import divide, evaluation_split, protocol_settings
 from data.sets.value import DataSet, Foreign, Listing
 from utils.errors import UserError, shown
@@ -128,4 +128,5 @@ DATASET = DataSet(
     protocols=("folder/i2v", "folder/v2i"),
     excluded=excluded,
     foreign={"folder": Foreign(foreign_settings)},
+    marks=(*PARTS, *SIDES, CSV),
 )

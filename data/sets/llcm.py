@@ -16,7 +16,7 @@ from torch import Tensor
 from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
 from data.sets.draws import NUM_TRIALS, one_of_each
 from data.sets.regdb import Entry, divide, read_line, require_once
-from data.sets.value import DataSet, Foreign, Listing, named_records
+from data.sets.value import DataSet, Foreign, Listing, counted, named_records
 from utils.errors import UserError
 from utils.files import read_text
 from utils.types import Benchmark, Modality, Record, Setting, Split, Trial
@@ -170,4 +170,7 @@ DATASET = DataSet(
     protocols=("llcm/i2v", "llcm/v2i", "llcm/v2i-released"),
     excluded=excluded,
     foreign={"llcm": Foreign(foreign_settings, named=tuple(Modality))},
+    marks=("vis", "nir", "test_vis", "test_nir", "idx"),
+    published=PUBLISHED,
+    counted=lambda benchmark: {"training images": len(benchmark.train), **counted(benchmark)},
 )

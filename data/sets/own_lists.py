@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,12 +75,12 @@ def identity_folders(folder: Path) -> list[Path]:
     return [entry for entry in entries if entry.is_dir()]
 
 
-def images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Image files in a folder and the folders in it, sorted; hidden ones are left out, links to folders not followed."""
     found = []
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]
-        found += [Path(where, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)]
+        found += [Path(where, name) for name in names if Path(name).suffix.lower() in suffixes and not _hidden(name)]
     return sorted(found)
 
 

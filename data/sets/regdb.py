@@ -196,4 +196,6 @@ DATASET = DataSet(
     foreign={"regdb": Foreign(foreign_settings)},
     splits=SPLITS,
     mser=MSER,
+    marks=("Visible", "Thermal", "idx"),
+    published=PUBLISHED,
 )

@@ -247,4 +247,7 @@ DATASET = DataSet(
         "sysu-agw": Foreign(foreign_agw_settings, named=(Modality.VISIBLE,)),
     },
     mser=MSER,
+    marks=(*(f"cam{camera}" for camera in CAMERAS), "exp"),
+    published=PUBLISHED,
+    counted=lambda benchmark: counts(benchmark.train, benchmark.num_ids, benchmark.test),
 )

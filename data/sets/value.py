@@ -32,6 +32,21 @@ class Foreign(NamedTuple):
     trials: str = ""  # which file holds the trials, and where it is from; empty: none does
 
 
+def counted(benchmark: Benchmark) -> dict[str, int]:
+    """How many identities and images a data set has for training and for the test."""
+    test = benchmark.test
+    own = {
+        "training": (benchmark.num_ids, benchmark.train),
+        "test": (len({record.pid for record in (*test.visible, *test.infrared)}), [*test.visible, *test.infrared]),
+    }
+    found = {}
+    for part, (identities, records) in own.items():
+        found[f"{part} identities"] = identities
+        for modality in Modality:
+            found[f"{part} {modality.name.lower()} images"] = sum(record.modality == modality for record in records)
+    return found
+
+
 class DataSet(NamedTuple):
     """A data set. Its validation split has the same protocols, under NAME-val/ in the place of NAME/."""
 
@@ -47,6 +62,11 @@ class DataSet(NamedTuple):
     extra: tuple[str, ...] = ()  # further settings of its test split, which the key `extra_protocols` asks for
     splits: Sequence[int] = ()  # values of the key `trial`, ascending; empty: it has one split
     mser: MserDefaults | None = None  # None: nobody published parameters for it
+    marks: tuple[str, ...] = ()  # what lies in its folder and tells it from other data sets
+    published: Mapping[str, int] = {}  # what is counted of it, and how many its authors say there are
+    counted: Callable[[Benchmark], Mapping[str, int]] = (
+        counted  # the same of one that is read, all identities in training
+    )
 
 
 def require_split(dataset: DataSet, split: int, said: str) -> None:

@@ -1,0 +1,1 @@
+"""What python -m tools.doctor looks for in a data set."""
