@@ -45,6 +45,7 @@ def fill(model: nn.Module, golden_name: str, names: Mapping[str, str]) -> None:
 
 
 def network_input(images: np.ndarray, file: Mapping[str, np.ndarray], dtype: torch.dtype = torch.float32) -> Tensor:
-    """[n, H, W, 3] uint8 -> normalised [n, 3, H, W]."""
-    scaled = (images / 255.0 - file["image_mean"]) / file["image_std"]
-    return torch.as_tensor(scaled, dtype=dtype).permute(0, 3, 1, 2)
+    """[n, H, W, 3] uint8 -> normalised [n, 3, H, W], rounded to float32 at each step as the released transforms do."""
+    mean, std = (torch.as_tensor(file[f"image_{name}"]).float().view(3, 1, 1) for name in ("mean", "std"))
+    pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
+    return ((pixels - mean) / std).to(dtype)

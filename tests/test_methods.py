@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from configs import cautions, load_config
+from engine.build import build_optimizers
 from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.optim import rates
-from losses import LOSSES
-from models import build_model, released_names
+from losses import LOSSES, build_criterion
+from models import build_model, build_shape, released_names
 from tests.conftest import golden, only_run
 from tests.released import entries, network_input, value
 from utils.results import read_rows
@@ -59,10 +60,11 @@ def test_a_released_checkpoint_loads_and_gives_the_released_vectors(name, file, 
     cfg = config(f"SYSU_{name}")
     model = build_model(cfg, int(arrays["num_classes"])).eval()
     load_weights_into(model, open_checkpoint(str(tmp_path / "released.t"), best=True), allow_other_head=False)
-    with torch.no_grad():
-        found = model.embed(network_input(visible_images(name, arrays)[:1], arrays), torch.zeros(1).long())
-    expected = released_vectors(name, arrays)[:1]
-    assert np.abs(found.numpy() - expected).max() < 2e-5 * np.abs(expected).max()
+    for modality, key in enumerate(("vis", "ir")):
+        with torch.no_grad():
+            found = model.embed(network_input(shown(name, arrays, modality), arrays), torch.tensor([modality]))
+        expected = released_vectors(name, arrays, key)
+        assert np.abs(found.numpy() - expected).max() < 2e-5 * np.abs(expected).max(), key
 
 
 def drawn_tensor(name: str, shape: list[int], dtype: str, kind: str, **others) -> torch.Tensor:
@@ -70,24 +72,28 @@ def drawn_tensor(name: str, shape: list[int], dtype: str, kind: str, **others) -
     return torch.as_tensor(np.asarray(drawn, dtype)).reshape(tuple(shape))
 
 
-def visible_images(name: str, arrays) -> np.ndarray:
-    return arrays[{"DJANet": "vis0", "IVReID": "images"}.get(name, "vis")]
+def shown(name: str, arrays, modality: int) -> np.ndarray:
+    """The golden file's first image of a modality."""
+    if name == "IVReID":
+        return arrays["images"][[first_of_ivreid(arrays, modality)]]
+    return arrays[("vis", "ir")[modality] + "0" * (name == "DJANet")][:1]
 
 
-def released_vectors(name: str, arrays) -> np.ndarray:
-    """What the released test script ranks visible images by, in the form that `embed` gives it."""
+def first_of_ivreid(arrays, modality: int) -> int:
+    infrared = arrays["positions_ir"]
+    return int(infrared[0] if modality else np.setdiff1d(range(len(arrays["images"])), infrared)[0])
+
+
+def released_vectors(name: str, arrays, key: str) -> np.ndarray:
+    """What the released test script ranks that image by, in the form that `embed` gives it."""
     if name == "CAJ":
-        return golden("siblings/caj_model")["eval_flip__vis_fc"]
+        return golden("siblings/caj_model")[f"eval_flip__{key}_fc"][:1]
     if name == "DEEN":  # the pooled vectors of all views, then those after the neck, for each branch
-        pool, neck = arrays["eval__vis_pool"], arrays["eval__vis_neck"]
-        return np.concatenate([np.concatenate([pool[:, v], neck[:, v]], 1) for v in range(3)], 1)
-    keys = {
-        "AGW": "eval__vis_fc_raw",
-        "MCLNet": "eval__vis_fc_raw",
-        "DJANet": "eval__vis_fc_raw",
-        "IVReID": "eval__neck",
-    }
-    return arrays[keys[name]]
+        pool, neck = arrays[f"eval__{key}_pool"][0], arrays[f"eval__{key}_neck"][0]
+        return np.concatenate([np.concatenate([pool[v], neck[v]]) for v in range(3)])[None]
+    if name == "IVReID":
+        return arrays["eval__neck"][[first_of_ivreid(arrays, int(key == "ir"))]]
+    return arrays[f"eval__{key}_fc_raw"][:1]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -102,6 +108,46 @@ def test_rates_are_the_released_ones_exactly(name):
     assert found.keys() == expected.keys()
     for group, each in expected.items():
         np.testing.assert_allclose(found[group], each, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_optimisers_treat_each_parameter_as_the_released_ones(name):
+    """Group rates, weight decay, momentum; frozen parameters are in none."""
+    file, cfg = golden(f"siblings/{name.lower()}_optim"), config(f"SYSU_{name}")
+    model = build_shape(cfg)
+    optimizers, ours = build_optimizers(cfg, model, build_criterion(cfg, 2)), model.released_names()
+    held = {
+        id(parameter): (type(optimizer).__name__, group)
+        for optimizer in optimizers.each.values()
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    parameters, seen = dict(model.named_parameters()), set()
+    for part in [key.removesuffix("names") for key in file if key.endswith("names")]:
+        settings = [key for key in ("momentum", "nesterov", "dampening", "betas", "eps") if part + key in file]
+        base = float(file.get(f"{part}base_lr", file.get("base_lr")))
+        columns = (file[part + key].tolist() for key in ("names", "lr_factor", "weight_decay"))
+        frozen = ~file[f"{part}requires_grad"] if f"{part}requires_grad" in file else []
+        for theirs, factor, decay in zip(*columns):
+            if theirs not in ours or theirs in file[f"{part}names"][frozen].tolist():
+                continue
+            kind, group = held[id(parameters[ours[theirs]])]
+            assert kind == str(file[f"{part}optimizer"]), theirs
+            assert (group["initial_lr"], group["weight_decay"]) == (pytest.approx(factor * base), decay), theirs
+            assert all(group[key] == pytest.approx(file[part + key].tolist()) for key in settings), theirs
+            seen.add(ours[theirs])
+    assert len(seen) == len(held) and all(parameters[key].requires_grad for key in seen)
+
+
+@pytest.mark.parametrize("name", ["AGW", "CAJ", "MCLNet", "DEEN", "DJANet"])
+def test_defaults_of_the_released_scripts(name):
+    file, cfg = golden(f"siblings/{name.lower()}_optim"), config(f"SYSU_{name}")
+    identities = file["default_batch_size"] if "default_batch_size" in file else file["default_batch_ids"]
+    assert (cfg.p_size, cfg.k_size, cfg.num_epoch) == (identities, 2 * file["default_num_pos"], file["epochs"])
+    ours = {"margin": cfg.margin, "lambda_1": cfg.loss_cpm, "lambda_2": cfg.loss_ort, "sigma": cfg.centre_sigma}
+    ours |= dict(zip(("img_h", "img_w"), cfg.image_size))
+    compared = [key for key in ours if f"default_{key}" in file and not (key == "margin" and not cfg.loss_hard)]
+    assert all(ours[key] == file[f"default_{key}"] for key in compared)
 
 
 @pytest.mark.parametrize("name", [*METHODS, "Baseline"])

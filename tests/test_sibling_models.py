@@ -7,13 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.optim import sgd
-from engine.step import step_within_graph
-from losses.cross_entropy import identity_loss
-from losses.deen import cross_modality_pair, orthogonality
-from losses.mclnet import marginal_centre, modality_confusion, modality_recognition
-from losses.mutual import head_distillation, head_identity, view_distillation
-from losses.triplet import batch_hard, weighted_regularised
 from models.agw import AGW
 from models.backbones.resnet import RESNETS, build_resnet
 from models.deen import DEEN
@@ -22,9 +15,7 @@ from models.ivreid import IVReID
 from models.mclnet import MCLNet
 from models.modules.vectors import joined, unit
 from tests.conftest import golden
-from tests.released import drawn, entries, fill, network_input
-
-VISIBLE, INFRARED = 0, 1
+from tests.released import entries, fill, network_input
 
 
 def backbone(name="resnet50"):
@@ -33,18 +24,11 @@ def backbone(name="resnet50"):
 
 @cache
 def filled(make, name):
-    """A network of the golden file `name`, and the file; filled once for the whole module."""
+    """A network of the golden file `name` for the test, and the file; filled once for the whole module."""
     file = golden(f"siblings/{name}")
-    model = make(backbone(), int(file["num_classes"]))
+    model = make(backbone(), int(file["num_classes"])).eval()
     fill(model, name, model.released_names())
     return model, file
-
-
-def fresh(make, name, training=True):
-    """The same as it was filled; in training mode in float64, where statistics of eight rows do not amplify rounding."""
-    model, file = filled(make, name)
-    fill(model, name, model.released_names())
-    return model.train(training).to(torch.float64 if training else torch.float32), file
 
 
 def close(ours, expected, noise, level):
@@ -57,48 +41,18 @@ def check(file, prefix, level, **ours):
         close(value, file[f"{prefix}__{key}"], file[f"{prefix}__{key}_err"], level)
 
 
-def both(file, visible="vis", infrared="ir", dtype=torch.float32):
+def both(file, visible="vis"):
     """(images of both modalities, their streams)."""
-    images = [network_input(file[key], file, dtype) for key in (visible, infrared)]
+    images = [network_input(file[key], file) for key in (visible, "ir")]
     return torch.cat(images), torch.repeat_interleave(torch.arange(2), torch.tensor([len(part) for part in images]))
-
-
-def check_gradients(model, file, prefix="train", part="", level=5e-2):
-    """Norms of the gradients of the total loss in float64; rounding the images to float32 moves some by a percent."""
-    names, norms = file[f"{prefix}__{part}grad_norm_names"].tolist(), file[f"{prefix}__{part}grad_norm"]
-    parameters, table = dict(model.named_parameters()), model.released_names()
-    floor = 1e-5 * np.nanmax(norms)
-    for name, norm in zip(names, norms):
-        gradient = parameters[table[name]].grad if name in table else None
-        if np.isnan(norm):
-            assert gradient is None, name
-        else:
-            assert gradient.norm().item() == pytest.approx(norm, rel=level, abs=floor), name
 
 
 plain = partial(AGW, inner="none", power=1.0)
 
 
 @pytest.mark.parametrize(("make", "prefix"), [(AGW, ""), (plain, "base_")], ids=["agw", "base"])
-def test_agw_in_training(make, prefix):
-    model, file = fresh(make, "agw_model")
-    images, streams = both(file, dtype=torch.float64)
-    output = model(images, streams)
-    check(file, f"{prefix}train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
-    if prefix:
-        return
-    for name in ("bottleneck.running_mean", "bottleneck.running_var", "visible_module.visible.bn1.running_mean"):
-        ours = model.state_dict()[model.released_names()[name]]
-        close(ours, file[f"train__after_{name}"], 0, 1e-4)
-    labels = torch.as_tensor(file["labels"])
-    model.zero_grad()
-    (identity_loss(output.logits, labels) + weighted_regularised(output.pooled, labels)).backward()
-    check_gradients(model, file)
-
-
-@pytest.mark.parametrize(("make", "prefix"), [(AGW, ""), (plain, "base_")], ids=["agw", "base"])
 def test_agw_embeds(make, prefix):
-    model, file = fresh(make, "agw_model", training=False)
+    model, file = filled(make, "agw_model")
     images, modalities = both(file)
     with torch.no_grad():
         output, embedded = model(images, modalities), model.embed(images, modalities)
@@ -108,22 +62,9 @@ def test_agw_embeds(make, prefix):
         check(file, f"{prefix}eval", 1e-5, **raw, **{f"{key}_fc": unit(embedded[rows])})
 
 
-def test_caj():
-    model, file = fresh(AGW, "agw_model")
-    file = golden("siblings/caj_model")
-    visible = torch.cat([network_input(file[key], file, torch.float64) for key in ("vis0", "vis1")])
-    infrared, labels = network_input(file["ir"], file, torch.float64), torch.as_tensor(file["labels"])
-    output = model(torch.cat([visible, infrared]), torch.tensor([VISIBLE] * 8 + [INFRARED] * 4))
-    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
-    first, _, last = output.logits.chunk(3)
-    loss = identity_loss(output.logits, labels) + weighted_regularised(output.pooled, labels, square=True)
-    loss = loss + float(file["kl_weight"]) * view_distillation(first, last)
-    assert loss.item() == pytest.approx(float(file["train__loss64"]), rel=1e-3)
-
-
 @pytest.mark.parametrize("vector", ["neck", "pool"])
 def test_caj_embeds_both_mirrored_views(vector, monkeypatch):
-    model, _ = fresh(AGW, "agw_model", training=False)
+    model, _ = filled(AGW, "agw_model")
     file = golden("siblings/caj_model")
     monkeypatch.setattr(model, "flip", True)
     monkeypatch.setattr(model, "vector", vector)
@@ -133,52 +74,12 @@ def test_caj_embeds_both_mirrored_views(vector, monkeypatch):
     check(file, "eval_flip", 1e-5, **{f"vis_{key}": embedded[:4], f"ir_{key}": embedded[4:]})
 
 
-def test_mclnet_in_training():
-    model, file = fresh(MCLNet, "mclnet_model")
-    images, streams = both(file, dtype=torch.float64)
-    output = model(images, streams)
-    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
-    decision = output.extra["modality_logits"]
-    check(file, "train", 1e-3, d_decision=decision)
-    labels, cameras = torch.as_tensor(file["labels"]), torch.as_tensor(file["camids"])
-    centres = {
-        name: torch.as_tensor(drawn(name, (n, 2048))).float().double()
-        for name, n in (("centers_id", 395), ("centers_cam", 6))
-    }
-    losses = {
-        "d_loss": modality_recognition(decision, streams),
-        "loss_modal": modality_confusion(decision),
-        "loss_mcca_id": marginal_centre(output.embeddings, labels, centres["centers_id"], 8, 4500),
-        "loss_mcca_cam": marginal_centre(output.embeddings, cameras, centres["centers_cam"], 8, 4500, "count"),
-        "loss_tri": weighted_regularised(output.pooled, labels),
-    }
-    for name, value in losses.items():
-        assert value.item() == pytest.approx(float(file[f"train__{name}64"]), rel=1e-3), name
-    groups = model.groups()
-    step_within_graph(losses.pop("d_loss"), sgd([{"params": groups["discriminator"].parameters, "lr": 0.1}], 5e-4))
-    for name in ("map1.bias", "map3.weight", "map3.bias", "bn.weight", "bn.bias"):
-        close(model.state_dict()[model.released_names()[name]], file[f"train__D_after.{name}"], 0, 1e-3)
-    model.zero_grad()
-    weights = {"loss_mcca_id": 5e-4, "loss_mcca_cam": 5e-4}
-    total = sum(weights.get(name, 1) * value for name, value in losses.items()) + identity_loss(output.logits, labels)
-    assert total.item() == pytest.approx(float(file["train__loss64"]), rel=1e-3)
-    total.backward()
-    check_gradients(model, file)
-
-
-def test_mclnet_embeds():
-    model, file = fresh(MCLNet, "mclnet_model", training=False)
-    with torch.no_grad():
-        embedded = model.embed(*both(file))
-    check(file, "eval", 1e-5, vis_fc_raw=embedded[:4], ir_fc_raw=embedded[4:])
-
-
 DEENS = [(DEEN, "deen_model_sysu"), (partial(DEEN, depth=3), "deen_model_regdb")]
 
 
 @pytest.mark.parametrize(("make", "name"), DEENS, ids=["four stages", "three stages"])
 def test_deen_embeds(make, name, monkeypatch):
-    model, file = fresh(make, name, training=False)
+    model, file = filled(make, name)
     visible, infrared = network_input(file["vis"][:3], file), network_input(file["ir"][:2], file)
     with torch.no_grad():
         raw = model(visible)
@@ -191,58 +92,6 @@ def test_deen_embeds(make, name, monkeypatch):
             expected = file[f"eval__vis_{vector}"][:, 0]
             close(model.embed(visible, torch.zeros(3)), expected, file[f"eval__vis_{vector}_err"], 1e-5)
     check(file, "eval", 1e-5, vis_pool_raw=raw.pooled, vis_neck_raw=raw.embeddings)
-
-
-@pytest.mark.parametrize(("make", "name"), DEENS, ids=["four stages", "three stages"])
-def test_deen_in_training(make, name):
-    model, file = fresh(make, name)
-    model.DEE.dropout.p = 0.0
-    images, streams = both(file, dtype=torch.float64)
-    output = model(images, streams)
-    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
-    pids = torch.as_tensor(file["labels"])[:8]
-    assert output.rows.tolist() == [*range(8)] * 3 and torch.equal(pids[output.rows], torch.as_tensor(file["labels"]))
-    original, first, second = output.pooled.chunk(3)
-    loss = identity_loss(output.logits, pids[output.rows]) + batch_hard(output.pooled, pids[output.rows], 0.3)
-    for generated in (first, second):
-        loss = loss + 0.8 * cross_modality_pair(original, generated, pids, streams)
-    loss = loss + 0.01 * orthogonality(first, second)
-    assert loss.item() == pytest.approx(float(file["train__loss64"]), rel=1e-3)
-    model.zero_grad()
-    loss.backward()
-    check_gradients(model, file)
-
-
-def test_ivreid():
-    model, file = fresh(IVReID, "ivreid_model", training=False)
-    images, pids = network_input(file["images"], file), torch.as_tensor(file["pids"])
-    infrared = torch.zeros(8, dtype=torch.long).scatter(0, torch.as_tensor(file["positions_ir"]), INFRARED)
-    with torch.no_grad():
-        embedded = model.embed(images, infrared)
-    check(file, "eval", 1e-5, neck=embedded, ranked=unit(embedded))
-    model, _ = fresh(IVReID, "ivreid_model")
-    output = model(network_input(file["images"], file, torch.float64), infrared)
-    heads = output.extra["visible_logits"], output.extra["infrared_logits"]
-    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, score=output.logits)
-    check(file, "train", 1e-3, rgb_head=heads[0], ir_head=heads[1])
-    loss = identity_loss(output.logits, pids) + head_identity(*heads, pids, infrared)
-    loss = loss + head_distillation(*heads, infrared) + batch_hard(output.embeddings, pids, 0.3)
-    assert loss.item() == pytest.approx(float(file["train__sysu_loss64"]), rel=1e-3)
-    loss.backward()
-    check_gradients(model, file, part="heads_")
-
-
-def test_djanet():
-    """At its one size, so without gradients; those of its parts are in test_sibling_modules."""
-    model, file = fresh(partial(DJANet, image_size=(384, 192)), "djanet_model", training=False)
-    images, modalities = both(file, "vis0", "ir0")
-    with torch.no_grad():
-        vectors = model.embed(images, modalities)
-        check(file, "eval", 1e-5, vis_fc_raw=vectors[:2], ir_fc_raw=vectors[2:])
-        views = [network_input(file[key], file, torch.float64) for key in ("vis0", "vis1", "ir0", "ir1")]
-        model.train().double()
-        output = model(torch.cat(views), torch.arange(4).repeat_interleave(2))
-    check(file, "train", 1e-3, pool=output.pooled, neck=output.embeddings, logits=output.logits)
 
 
 @pytest.mark.parametrize(("vector", "key"), [("s7", "sum"), ("s8", "weighted")])

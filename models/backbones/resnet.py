@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import ResNet, WeightsEnum, resnet
 
+from models.modules.norm import BatchNorm2d
 from utils.errors import UserError, reason
 from utils.processes import machine_first
 from utils.tensors import load_weights
@@ -34,7 +35,7 @@ def build_resnet(architecture: Architecture, drop_last_stride: bool) -> ResNet:
 
     The classifier `fc` is never run; it stays, frozen, because published checkpoints hold it.
     """
-    network = architecture.make(weights=None)
+    network = architecture.make(weights=None, norm_layer=BatchNorm2d)
     if drop_last_stride:
         first = network.layer4[0]
         for module in (first.conv1, first.conv2, first.downsample[0]):

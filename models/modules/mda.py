@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.modules.norm import BatchNorm2d
+
 
 class ModalityDistributionAdapter(nn.Module):
     """Residual channel re-weighting from M spatially masked sums: [B, C, H, W] -> [B, C, H, W].
@@ -21,7 +23,7 @@ class ModalityDistributionAdapter(nn.Module):
         self.sc_conv = nn.Conv2d(in_channels, num_masks, kernel_size=1)
         self.ca_conv = nn.Conv1d(in_channels, in_channels, kernel_size=num_masks, groups=in_channels, bias=False)
         self.ca_bn = nn.BatchNorm1d(in_channels)
-        self.norm_bn = nn.BatchNorm2d(in_channels)
+        self.norm_bn = BatchNorm2d(in_channels)
         nn.init.zeros_(self.norm_bn.weight)
         nn.init.zeros_(self.norm_bn.bias)
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.modules.norm import BatchNorm2d
+
 
 class NonLocalBlock(nn.Module):
     """x + BN(W y), y_m = mean over positions j of (theta_m . phi_j) g_j: [B, C, H, W] -> [B, C, H, W].
@@ -30,7 +32,7 @@ class NonLocalBlock(nn.Module):
 
 def residual_end(inner: int, channels: int) -> nn.Sequential:
     """1x1 convolution and batch norm that start at 0, before a map is added to another."""
-    convolution, norm = nn.Conv2d(inner, channels, kernel_size=1), nn.BatchNorm2d(channels)
+    convolution, norm = nn.Conv2d(inner, channels, kernel_size=1), BatchNorm2d(channels)
     nn.init.zeros_(norm.weight)
     nn.init.zeros_(norm.bias)
     return nn.Sequential(convolution, norm)
