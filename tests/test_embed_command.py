@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmarks import embed_memory
 from data.images.decode import load_image
 from engine.embed import Embedder, open_model
 from engine.gallery import sources, writer
@@ -396,6 +398,13 @@ def test_too_large_a_batch_says_so(photos, tmp_path, embedder, monkeypatch):
         make(tmp_path / "out", embedder, [photos])
 
 
+def test_the_benchmark_of_its_memory(capsys):
+    embed_memory.main(["--rows", "3", "--workers", "0"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines[2:]] == [["3", "embed"], ["3", "open"], ["3", "append"]]
+    assert all(float(line[-1]) > 50 for line in lines[1:])
+
+
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
@@ -421,6 +430,17 @@ def test_the_command_embeds_a_data_set_s_test_images(trained, sysu_root, tmp_pat
     assert [gallery.modalities.count(side) for side in ("visible", "infrared")] == [26, 16]
     assert run(trained, sysu_root, "--dataset", "sysu", "--out", tmp_path / "out", "--batch", 5) == 0
     assert capsys.readouterr().out.endswith("a gallery of 42 images, nothing to do, finished before\n")
+
+
+def test_the_page_of_the_format_shows_how_to_read_it(photos, embedder, tmp_path, monkeypatch, capsys):
+    page = (Path(embed.__file__).parent.parent / "docs" / "gallery_format.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    make(tmp_path / "GALLERY", embedder, [photos])
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert capsys.readouterr().out.strip() in open_gallery("GALLERY").paths[1:]
+    for line in re.findall("^python -m tools.embed (.*)", page, flags=re.M):
+        embed.require_meaning(embed.parse(line.split()))
 
 
 def test_the_command_says_what_is_left_out(trained, photos, tmp_path, capsys):

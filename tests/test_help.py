@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import main
-from benchmarks import campaign, epoch, memory, methods, retrieval, step
+from benchmarks import campaign, embed_memory, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
 from tools import (
     contact_sheet,
@@ -43,7 +43,7 @@ COMMANDS = {
     "tools.visualize": visualize.parse,
     **{
         f"benchmarks.{module.__name__.split('.')[1]}": module.main
-        for module in (epoch, inputs, memory, methods, retrieval, step)
+        for module in (embed_memory, epoch, inputs, memory, methods, retrieval, step)
     },
 }
 
