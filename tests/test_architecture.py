@@ -28,6 +28,7 @@ TOOLS_MAY_IMPORT = {
     "checkup": set(),
     "experiments": set(),
     "figures": set(),
+    "serving": set(),
     "synthetic": set(),
     "report": {"experiments", "figures"},
     "searching": {"figures"},
@@ -43,6 +44,7 @@ NAMED_KEYS = {
     "engine/start.py": {"test_only"},  # asks whether a run is tested before its configuration is read
     "tools/report/opened_run.py": {"test_only"},  # so does this
     "tools/report/run_files.py": {"image_size", "num_epoch"},  # shows these values of a run
+    "tools/serving/views.py": {"image_size"},  # shows an entry of a card
     "tools/experiments/commands.py": {"output_dir", "test_only"},  # writes command lines of main.py
     "tools/experiments/reading.py": {"output_dir", "test_only"},  # refuses the keys of these command lines
     "tools/experiments/run_id.py": {"amp_dtype"},  # a run's name holds the precision that it comes to

@@ -21,7 +21,9 @@ from tools import (
     make_synthetic,
     prepare,
     reproduce,
+    screenshots,
     search,
+    serve,
     summarize,
     visualize,
 )
@@ -38,7 +40,9 @@ COMMANDS = {
     "tools.make_synthetic": lambda argv: make_synthetic.build_parser().parse_args(argv),
     "tools.prepare": prepare.parse,
     "tools.reproduce": reproduce.parse,
+    "tools.screenshots": screenshots.parse,
     "tools.search": search.parse,
+    "tools.serve": serve.parse,
     "tools.summarize": summarize.main,
     "tools.visualize": visualize.parse,
     **{

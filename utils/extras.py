@@ -10,8 +10,8 @@ from utils.errors import UserError, reason
 FILE = "requirements-serve.txt"
 
 
-def require(name: str, purpose: str) -> ModuleType:
-    """The module of this name; purpose: what needs it, as a message says it ("the index faiss").
+def require(name: str, purpose: str, file: str = FILE) -> ModuleType:
+    """The module of this name; purpose: what needs it, as a message says it ("the index faiss"); file: that lists it.
 
     Raises UserError where it is not installed, or does not load.
     """
@@ -19,9 +19,9 @@ def require(name: str, purpose: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
-        raise UserError(f"{purpose} needs the package {missing}, which is missing; pip install -r {FILE}") from None
+        raise UserError(f"{purpose} needs the package {missing}, which is missing; pip install -r {file}") from None
     except (ImportError, OSError) as error:
         raise UserError(
             f"{purpose} needs the package {name}, which does not load ({reason(error)}); "
-            f"pip install --force-reinstall -r {FILE}"
+            f"pip install --force-reinstall -r {file}"
         ) from None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -28,22 +28,37 @@ def load_image(path: str, size: tuple[int, int]) -> Tensor:
 
     Raises UserError naming an image that cannot be read.
     """
-    resized = decoded(path).resize(size[::-1], Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    return resized(decoded(path), size)
+
+
+def resized(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An RGB image at (height, width), bilinear and anti-aliased: [3, H, W] uint8."""
+    pixels = np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def decoded(path: str) -> Image.Image:
-    """A file's image as RGB, in its own size.
+    """A file's image as RGB, in its own size; see `read_image`."""
+    require_regular(Path(path), BYTE_LIMIT, hint="replace the file")
+    return read_image(path, shown(path), "replace the file")
+
+
+def read_image(source: str | BinaryIO, name: str, hint: str, formats: Sequence[str] | None = None) -> Image.Image:
+    """An image as RGB, in its own size. formats: that may be read; None for all that Pillow knows.
 
     One-channel images get three equal channels; those with more than 8 bits are stretched (`eight_bits`), those of a
-    turned camera are turned upright. Raises UserError naming an image that cannot be read.
+    turned camera are turned upright. Raises UserError, which starts with `name` and ends in `hint`, for one that cannot
+    be read or has too many pixels.
     """
-    require_regular(Path(path), BYTE_LIMIT, hint="replace the file")
     try:
-        with _opened(path) as image:
+        with _opened(source, formats) as image:
             return eight_bits(upright(image)).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{shown(path)}: not a readable image ({reason(error)}); replace the file") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: not a readable image (its content is of no known format); {hint}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        raise UserError(f"{name}: not a readable image ({reason(error)}); {hint}") from None
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -70,13 +85,13 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _opened(path: str) -> Image.Image:
+def _opened(source: str | BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
     """Open an image and read its header. ValueError for one that claims more than PIXEL_LIMIT pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged EXIF data, for instance, of which nothing is shown
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # ours is one line, and comes sooner
-            image = Image.open(path)
+            image = Image.open(source, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"more than {PIXEL_LIMIT / 1e6:.0f} million pixels") from None
     if image.width * image.height > PIXEL_LIMIT:
