@@ -219,7 +219,7 @@ def _finish(writer: Writer, card: Mapping[str, Any], request: str) -> None:
     state = writer.state
     if state.left_out == state.listed:
         (writer.part / STATE).unlink()
-        raise UserError(f"none of the {state.listed} images can be read; {writer.root} is as it was")
+        raise UserError(f"none of the {state.listed} images can be read; nothing was written")
     writer.finish({**card, REQUESTS: [*card.get(REQUESTS, []), request]})
 
 
