@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +17,12 @@ from PIL import Image
 
 from benchmarks import epoch, memory, methods, plain, plain_input, plain_model, retrieval, step
 from benchmarks import input as input_benchmark
+from benchmarks import search as search_benchmark
 from benchmarks.features import regdb_like, sysu_like
 from configs import load_config
 from data.build import build_cache, build_pictures
 from data.sets import sysu
+from engine.gallery.search import INDEXES, exact
 from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.rankers import RANKERS
 from losses.cmr import cross_modality_retrieval_loss
@@ -369,3 +372,25 @@ def test_methods_are_measured_with_their_own_recipes(capsys):
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
     assert [row[0] for row in rows] == ["| MCJA", "| AGW"] and rows[0][5] == rows[0][7] == "1.00"
     assert all(float(value) > 0 for row in rows for value in (row[1], row[4], row[6]))
+
+
+def test_search_prints_every_way_beside_the_plain_one(capsys):
+    search_benchmark.main(["--rows", "40", "900", "--width", "8", "--runs", "1"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if re.match(r"\| [49]", line)]
+    ways = ["plain", *(name for name in INDEXES if name == "exact" or find_spec("faiss"))]
+    assert [line[3] for line in lines] == ways * 4
+    assert {line[6] for line in lines if line[3] == "exact"} == {"1.000"}
+
+
+def test_the_plain_search_finds_the_same():
+    rng = np.random.default_rng(0)
+    vectors, queries = (unit(rng, count, 16).astype(np.float32) for count in (200, 5))
+    assert np.array_equal(search_benchmark.plain(vectors, queries), exact(queries, vectors, search_benchmark.TOP).rows)
+
+
+def test_embedding_is_timed_from_files_and_from_pixels(trained, capsys):
+    search_benchmark.main(["--parts", "embed", "--model", str(trained), "--images", "4"])
+    table = re.findall(r"\| (.*?) \| [\d.e+]+ \| [\d.]+ \|", capsys.readouterr().out)
+    assert table == ["files, one after another", "files, tools.embed", "pixels by 1, torch", "pixels by 4, torch"]
+    with pytest.raises(UserError, match="--parts embed needs --model MODEL"):
+        search_benchmark.main(["--parts", "embed"])

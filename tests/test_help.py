@@ -12,6 +12,7 @@ import pytest
 import main
 from benchmarks import campaign, embed_memory, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
+from benchmarks import search as searching
 from tools import (
     contact_sheet,
     doctor,
@@ -47,7 +48,7 @@ COMMANDS = {
     "tools.visualize": visualize.parse,
     **{
         f"benchmarks.{module.__name__.split('.')[1]}": module.main
-        for module in (embed_memory, epoch, inputs, memory, methods, retrieval, step)
+        for module in (embed_memory, epoch, inputs, memory, methods, retrieval, searching, step)
     },
 }
 

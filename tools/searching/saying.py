@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from engine.gallery.sources import shown
 from tools.searching.answers import CANDIDATES, Answer, Hit, Query
+from utils.errors import shown
 
 HEADINGS = ("rank", "cosine", "distance", "re-ranked", "match", "identity", "camera", "modality", "path")
 MATCH = {True: "right", False: "wrong", None: "-"}

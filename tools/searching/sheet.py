@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from data.images.decode import load_image
-from engine.gallery.sources import shown
 from tools.figures.search_sheet import COLUMNS, Line, Tile, lines_of, search_sheet, to_png
 from tools.searching.answers import CANDIDATES, Answer, Hit, Query
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.logging import logger
 
 LINES = 20  # of a sheet, 10 images each
