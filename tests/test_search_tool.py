@@ -15,7 +15,7 @@ from PIL import Image
 from data.sets import sysu
 from engine.embed import open_model
 from engine.gallery.search import exact
-from tools import search
+from tools import hand_over, search
 from tools.searching import sheet
 from tools.searching.answers import Answer, Hit, Query
 from utils.cli import exit_code
@@ -169,6 +169,42 @@ def test_the_index_of_faiss_prints_its_recall(gallery, rows, ask, tmp_path):
     code, out, _ = ask(own, rows[0][0], "--index", "faiss", "--top", 3)
     assert code == 0 and "\nthe index faiss found 100.0 % of the 3 images that exact search finds\n" in out
     assert json.loads(ask(own, rows[0][0], "--index", "faiss", "--json")[1])["recall"] == 1
+
+
+def test_a_collection_answers_as_the_folder_does(gallery, rows, ask, tmp_path, capsys):
+    """Filtered, re-ranked, with images of its own left out; the folder may be gone."""
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    own, place = shutil.copytree(gallery, tmp_path / "people"), ("--milvus", tmp_path / "try.db")
+    hand_over.main([str(own), "--milvus", str(tmp_path / "try.db")])
+    capsys.readouterr()
+    shutil.rmtree(own)
+    path = infrared(rows)[0]
+    for asked in ([], ["--rerank"], ["--among", "visible"], ["--camera", 1, 3], ["--top", 500]):
+        code, out, error = ask("people", path, "--json", *asked, *place)
+        assert (code, error) == (0, "")
+        answer, expected = json.loads(out), json.loads(ask(gallery, path, "--json", *asked)[1])
+        assert answer["queries"] == expected["queries"] and answer["index"] == "milvus"
+    assert ask("people", path, "--out", tmp_path / "sheet.png", *place)[0] == 0
+    code, _, error = ask("people", path, "--camera", "9", *place)
+    assert code == 2 and error == "error: people: no image is of camera '9'\n"
+
+
+def test_a_collection_of_another_model_or_none_is_one_line(gallery, rows, ask, tmp_path):
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    own, place = shutil.copytree(gallery, tmp_path / "people"), ("--milvus", tmp_path / "try.db")
+    code, _, error = ask("people", rows[0][0], *place)
+    assert code == 2 and error == f"error: {tmp_path / 'try.db'}: no such file\n"
+    card = json.loads((own / "card.json").read_text())
+    (own / "card.json").write_text(json.dumps({**card, "model": "f" * 64}))
+    hand_over.main([str(own), "--milvus", str(tmp_path / "try.db")])
+    code, _, error = ask("people", rows[0][0], *place)
+    assert code == 2 and error.startswith("error: people: made by the model ffffffffffff (")
+    code, _, error = ask("others", rows[0][0], *place)
+    assert code == 2 and error.startswith("error: there is no collection others; ") and error.endswith(": people\n")
+    code, _, error = ask("people", rows[0][0], *place, "--index", "faiss")
+    assert code == 2 and error.startswith("error: --index faiss is for a folder")
 
 
 # ----------------------------------------------------------------------------------------------------------- the sheet

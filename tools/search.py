@@ -3,7 +3,8 @@
 python -m tools.search GALLERY photo.png --model RUN --modality infrared
 python -m tools.search GALLERY photo.png --model RUN --modality infrared --rerank --out sheet.png
 
-GALLERY is a folder that tools.embed wrote with the same model. An image that lies in the gallery does not find itself.
+GALLERY is a folder that tools.embed wrote with the same model, or, with --milvus, a collection that tools.hand_over made of
+one. An image that lies in the gallery does not find itself.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from functools import partial
 import numpy as np
 
 from engine.embed import MODALITIES, open_model
-from engine.gallery.folder import open_gallery, require_model
+from engine.gallery.folder import Gallery, require_model
+from engine.gallery.milvus import Collection
 from engine.gallery.search import INDEXES, recall
 from engine.gallery.sources import PARENT
-from tools.searching.answers import CANDIDATES, allowed_rows, answers_of, queries_of, search
+from tools.searching.answers import CANDIDATES, answers_of, queries_of, search
+from tools.searching.galleries import among, opened
 from tools.searching.saying import as_json, as_text
 from tools.searching.sheet import sheet
 from utils.cli import Parser, exit_code, natural, require_place
@@ -33,20 +36,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     warn_on_terminal()
     require_place(args.out)
-    gallery = open_gallery(args.gallery)
-    allowed = allowed_rows(gallery, args.among, args.camera)
+    with opened(args.gallery, args.milvus) as gallery:
+        answer(args, gallery)
+
+
+def answer(args: argparse.Namespace, gallery: Gallery | Collection) -> None:
+    """Search, and say what was found."""
+    allowed = among(gallery, args.among, args.camera)
     queries = queries_of(gallery, args.images, args.modality, args.identity)
     embedder = open_model(args.model, pick_device(args.device))
     require_model(gallery, embedder)
     vectors = np.concatenate([embedder([query.path], query.modality).numpy() for query in queries])
     asked = partial(search, queries=queries, vectors=vectors, top=args.top, allowed=allowed, rerank=args.rerank)
-    found = asked(INDEXES[args.index](gallery))
+    found = asked(gallery if args.milvus else INDEXES[args.index](gallery))
     share = None if args.index == "exact" else recall(found, asked(INDEXES["exact"](gallery)))
     answers = answers_of(gallery, found, queries, vectors if args.rerank else None, args.top)
     if args.out:
         write_bytes(args.out, sheet(answers, embedder.size))
     if args.json:
-        about = {"gallery": str(gallery.root), "model": embedder.hash, "index": args.index, "recall": share}
+        about = {
+            "gallery": str(gallery.root),
+            "model": embedder.hash,
+            "index": "milvus" if args.milvus else args.index,
+            "recall": share,
+        }
         print(as_json({**about, "reranked": args.rerank}, answers))
     else:
         print("\n\n".join(as_text(answer) for answer in answers))
@@ -66,7 +79,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m tools.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "gallery", type=expanded, metavar="GALLERY", help="Search this folder, which tools.embed wrote."
+        "gallery",
+        type=expanded,
+        metavar="GALLERY",
+        help="Search this folder, which tools.embed wrote, or the collection of this name.",
     )
     parser.add_argument("images", type=expanded, nargs="+", metavar="IMAGE", help="Search for these image files.")
     parser.add_argument(
@@ -101,6 +117,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="Search all images, or a part of them by faiss, which prints what it misses (default: %(default)s).",
     )
     parser.add_argument(
+        "--milvus",
+        metavar="URI",
+        help="Search the collection GALLERY of this Milvus: http://HOST:19530, or a file of Milvus Lite.",
+    )
+    parser.add_argument(
         "--among", choices=sorted(MODALITIES), help="Search images of this modality only (default: both)."
     )
     parser.add_argument(
@@ -116,6 +137,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     if not args.top:
         raise UserError("--top 0: give 1 or more")
+    if args.milvus and args.index != "exact":
+        raise UserError(
+            f"--index {args.index} is for a folder; a collection has the index that tools.hand_over gave it"
+        )
     return args
 
 

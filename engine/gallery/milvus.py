@@ -131,6 +131,8 @@ class Collection:
     A row that was never found has no fields here: a collection may hold more than this machine can.
     """
 
+    vectors = None  # `Found` brings them
+
     def __init__(self, client: Any, name: str):
         self.client, self.name, self.root = client, name, name
         self.card = card_in(client, name)
