@@ -20,6 +20,7 @@ from PIL import Image
 import main
 from data.sets import folder
 from data.sets.common import fingerprint
+from engine.gallery.sources import rows_of_dataset
 from tests.conftest import only_run
 from tools import evaluate, reproduce, visualize
 from utils.cli import exit_code
@@ -441,6 +442,16 @@ def test_its_table(own_run, table, capsys):
     assert reproduce.main([*table, "--collect"]) == 0
     assert ": 1 of 1 runs are finished" in capsys.readouterr().out
     assert "folder/i2v" in (Path(table[4]) / "own" / "report.html").read_text()
+
+
+def test_a_gallery_has_the_names_of_identities(folder_root):
+    card = {"dataset": "folder", "trial": None, "seed": 8}
+    rows = list(rows_of_dataset("folder", folder_root, card))
+    assert (
+        len(rows) == 16
+        and rows[0].identity == "0007"
+        and {row.identity for row in rows} == {"0007", "0008", "0009", "0010"}
+    )
 
 
 def test_foreign_features(folder_root, tmp_path):

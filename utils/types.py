@@ -162,6 +162,7 @@ class Benchmark(NamedTuple):
     mser: MserDefaults | None  # None: nobody published parameters for it
     warnings: Sequence[str]  # differences from the published data set, one line each
     drawn: int | None = None  # the seed that drew the test identities; None: the data set says who they are
+    names: Sequence[str] = ()  # of identities, by their numbers in a test split; (): they have no other names
 
 
 class Stage(NamedTuple):

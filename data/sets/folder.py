@@ -56,6 +56,7 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
         mser=None,
         warnings=[*lines, *unclear, *weaknesses(test)],
         drawn=None if given else seed,
+        names=names,
     )
 
 

@@ -39,7 +39,7 @@ def camera_in(names: Iterable[str]) -> str:
 
 
 def rows_of_dataset(name: str, root: Path, card: Mapping[str, Any]) -> Iterator[Row]:
-    """The test images of a data set, visible ones first, with its own numbers of identities and cameras.
+    """The test images of a data set, visible ones first, with its own names or numbers of identities, and its cameras.
 
     card: of the model; of its own data set these are the images that it was not trained on. UserError as of the reader;
     what differs from the published data set is logged.
@@ -50,7 +50,8 @@ def rows_of_dataset(name: str, root: Path, card: Mapping[str, Any]) -> Iterator[
         logger.warning(line)
     for modality, records in benchmark.test.records.items():
         for record in records:
-            yield Row(os.path.abspath(record.path), str(record.pid), str(record.camera), modality.name.lower())
+            identity = benchmark.names[record.pid] if benchmark.names else str(record.pid)
+            yield Row(os.path.abspath(record.path), identity, str(record.camera), modality.name.lower())
 
 
 def walk(folder: str) -> Iterator[str]:
