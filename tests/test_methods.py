@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.optim import rates
 from losses import LOSSES, build_criterion
 from models import build_model, build_shape, released_names
+from models.backbones.resnet import RESNETS
 from tests.conftest import golden, only_run
+from tests.killed_run import SMALL, killed
 from tests.released import entries, network_input, value
 from utils.results import read_rows
 from utils.runs import LAST, RESULTS
@@ -29,7 +32,7 @@ METHODS = {
     "IVReID": "ivreid_model",
 }
 TINY = (
-    "num_epoch 2 image_size (32,32) backbone resnet18 p_size 4 k_size 4 batch_size 32 num_workers 0 cache none "
+    "num_epoch 2 image_size (32,32) backbone resnet18 k_size 4 batch_size 32 num_workers 0 cache none "
     "eval_initial false eval_interval 0 select last log_period 1 warmup 1 lr_step [1] lr 0.01 pretrained none mser false"
 ).split()
 
@@ -151,15 +154,19 @@ def test_defaults_of_the_released_scripts(name):
 
 
 @pytest.mark.parametrize("name", [*METHODS, "Baseline"])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(name, run_main, regdb_root, tmp_path):
+def test_a_run_that_was_killed_ends_as_one_that_was_not(name, run_main, monkeypatch, regdb_root, tmp_path):
+    monkeypatch.setattr("models.backbones.resnet.RESNETS", RESNETS | SMALL)
+    monkeypatch.setattr("models.RESNETS", RESNETS | SMALL)
     path = CONFIGS / ("SYSU_Baseline.yml" if name == "Baseline" else f"RegDB_{name}.yml")
     common = ["--cfg", path, "--gpu", "cpu", *TINY, "dataset", "regdb", "data_root", regdb_root]
+    common += ["p_size", "3" if name == "IVReID" else "6"]  # two batches in an epoch
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_main(*common, "output_dir", whole) == 0
-    assert run_main(*common, "output_dir", parts, "num_epoch", "1") == 0
+    assert killed([*common, "output_dir", parts]) == -signal.SIGKILL
+    assert torch.load(only_run(parts) / LAST, weights_only=True)["progress"]["epoch"] == 1
     assert run_main(*common, "output_dir", parts, "resume", only_run(parts)) == 0
     expected, found = (torch.load(only_run(path) / LAST, weights_only=True) for path in (whole, parts))
-    for part in ("model", "criterion", "optimizer", "scheduler"):
+    for part in ("model", "criterion", "optimizer", "scheduler", "rng"):
         assert same(found[part], expected[part]), part
     rows = [[r for r in read_rows(only_run(path) / RESULTS) if r.stage == "test"] for path in (whole, parts)]
     assert rows[0] and [r[6:] for r in rows[0]] == [r[6:] for r in rows[1]]
