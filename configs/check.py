@@ -8,13 +8,25 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from configs.defaults import BATCH, KEYS, Key
+from configs.defaults import BATCH, KEYS, LOOKS, Key
 from utils.errors import UserError
 from utils.yml import fault_of_name, quoted
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 SAMPLERS_BY_IMAGES = ("none", "cross_modality_random")
 PAIRED_SAMPLERS = ("cross_modality_identity", "identity_cross_modality", "cross_modality_drawn")
+HALVED_SAMPLERS = ("cross_modality_identity", "cross_modality_drawn")  # the same identities visible, then infrared
+# Networks -> the losses of what they alone answer. A network that is not listed is asked when it first answers.
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "mcja": (),
+    "agw": (),
+    "mclnet": ("loss_confusion",),
+    "deen": ("loss_cpm", "loss_ort"),
+    "djanet": (),
+    "ivreid": ("loss_heads", "loss_distillation"),
+}
+TWO_STEMS = ("agw", "mclnet", "deen")
+TWO_STREAMS = ("mcja", *(need.removeprefix("augmentation=") for need in LOOKS if need != "augmentation=djanet"))
 
 
 def check(cfg: CfgNode) -> None:
@@ -101,10 +113,34 @@ def _between_keys(cfg: CfgNode) -> Iterator[str]:
     blocks = BLOCKS.get(cfg.backbone, cfg.mda_layers)
     if cfg.model == "mcja" and any(wanted > there for wanted, there in zip(cfg.mda_layers, blocks)):
         yield f"{_said(cfg, 'mda_layers')}: the stages of {cfg.backbone} have {blocks} blocks, so give mda_layers within these"
+    yield from _of_a_method(cfg)
     if not any(cfg[name] for name in cfg if name.startswith("loss_")):
         yield "loss_id, loss_cmr and all other loss_NAME are 0: nothing to train on"
     if cfg.test_only and not cfg.resume:
         yield "test_only needs `resume`: the run folder or checkpoint to test"
+
+
+def _of_a_method(cfg: CfgNode) -> Iterator[str]:
+    """Losses, steps and augmentations that a network cannot work with."""
+    for model, losses in ANSWERS.items():
+        for name in losses:
+            if cfg[name] and cfg.model != model and cfg.model in ANSWERS:
+                yield f"{_said(cfg, name, 'model')}: that loss needs model {model}; set it to 0 or choose that model"
+    if cfg.loss_confusion and cfg.model == "mclnet" and cfg.step != "confusion":
+        yield f"{_said(cfg, 'loss_confusion', 'step')}: that loss needs step confusion, which trains the discriminator"
+    if cfg.step == "confusion" and cfg.model != "mclnet" and cfg.model in ANSWERS:
+        yield f"{_said(cfg, 'step', 'model')}: that step needs model mclnet, which has a discriminator"
+    if cfg.loss_kl and (cfg.sample_method not in HALVED_SAMPLERS or cfg.model == "deen"):
+        other = "model" if cfg.model == "deen" else "sample_method"
+        need = "one answer for each view" if other == "model" else f"sample_method {' or '.join(HALVED_SAMPLERS)}"
+        yield f"{_said(cfg, 'loss_kl', other)}: that loss needs {need}"
+    for name in ("loss_identity_centre", "loss_camera_centre"):
+        if cfg[name] and cfg.model == "deen" and cfg.deen_stages == 3:
+            yield f"{_said(cfg, name, 'deen_stages')}: that loss needs deen_stages 4, as its centres are of that width"
+    if cfg.model == "djanet" and cfg.augmentation in TWO_STREAMS:
+        yield f"{_said(cfg, 'model', 'augmentation')}: that model has four stems, for the views of augmentation djanet"
+    if cfg.augmentation == "djanet" and cfg.model in TWO_STEMS and (cfg.private_stem or cfg.model == "deen"):
+        yield f"{_said(cfg, 'augmentation', 'model')}: its views take four stems, as model djanet has; choose another one"
 
 
 def _said(cfg: CfgNode, *names: str) -> str:

@@ -496,3 +496,40 @@ def test_tables_of_the_paper_train_the_released_network_and_demos_their_own(yml,
         released = load_config(yml(RELEASED[Path(table.cfg).stem]))
         changed = {key for key in KEYS if released[key] != cfg[key]}
         assert changed == {"prefix", "log_period", "vimc_cc_released"} and cfg.vimc_cc_released
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("loss_cpm 1", "loss_cpm = 1.0, model = 'mcja': that loss needs model deen"),
+        ("loss_ort 0.1 model agw", "loss_ort = 0.1, model = 'agw': that loss needs model deen"),
+        ("loss_heads 1 model djanet augmentation djanet", "loss_heads = 1.0, model = 'djanet': that loss needs model ivreid"),
+        ("loss_distillation 1", "loss_distillation = 1.0, model = 'mcja': that loss needs model ivreid"),
+        ("loss_confusion 1 step confusion model agw", "loss_confusion = 1.0, model = 'agw': that loss needs model mclnet"),
+        ("step confusion", "step = 'confusion', model = 'mcja': that step needs model mclnet"),
+        ("loss_confusion 1 model mclnet", "loss_confusion = 1.0, step = 'plain': that loss needs step confusion"),
+        ("loss_kl 1", "loss_kl = 1.0, sample_method = 'norm_triplet': that loss needs sample_method cross_modality_identity or"),
+        ("loss_kl 1 sample_method identity_cross_modality", "sample_method = 'identity_cross_modality': that loss needs"),
+        ("loss_kl 1 model deen sample_method cross_modality_drawn", "loss_kl = 1.0, model = 'deen': that loss needs one answer"),
+        ("loss_camera_centre 1 model deen deen_stages 3", "loss_camera_centre = 1.0, deen_stages = 3: that loss needs"),
+        ("model djanet", "model = 'djanet', augmentation = 'mcja': that model has four stems"),
+        ("model agw augmentation djanet", "augmentation = 'djanet', model = 'agw': its views take four stems"),
+    ],
+)  # fmt: skip
+def test_what_a_network_cannot_work_with_is_refused_at_once(keys, said):
+    with pytest.raises(UserError) as error:
+        load_config(None, keys.split())
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "model mclnet step confusion",
+        "model ivreid augmentation djanet",
+        "model agw private_stem false augmentation djanet",
+    ]
+    + ["model mine step confusion loss_cpm 1 loss_heads 1", "model djanet augmentation mine"],
+)
+def test_what_a_network_might_work_with_is_not_refused(keys):
+    load_config(None, keys.split())
