@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,8 @@ from benchmarks.features import INTRINSIC, SPREAD
 from engine.embed import open_model
 from engine.gallery.embedding import embed_into
 from engine.gallery.folder import VECTORS, Gallery
+from engine.gallery.handing_over import hand_over
+from engine.gallery.milvus import connected, open_collection
 from engine.gallery.search import INDEXES, Index, recall
 from engine.gallery.sources import rows_of_files
 from utils.cli import Parser, exit_code, natural
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("|---|---|---|---|---|---|---|---|")
         for count in args.rows:
             with drawn(count, args.width, args.folder) as (gallery, queries):
-                for line in compared(gallery, queries, args.runs):
+                for line in compared(gallery, queries, args.runs, args.milvus):
                     print(line, flush=True)
     if "embed" in args.parts:
         print_embedding(args)
@@ -78,6 +80,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--width", type=natural, default=512, help="Numbers in a vector (default: %(default)s).")
     parser.add_argument("--runs", type=natural, default=7, help="Print the median of RUNS runs (default: %(default)s).")
+    parser.add_argument(
+        "--milvus",
+        action="store_true",
+        help="Hand each gallery to Milvus Lite too, which takes a minute or more for 100000 images.",
+    )
     parser.add_argument(
         "--folder", type=expanded, help="Write the vectors below this folder (default: the system's temporary one)."
     )
@@ -117,26 +124,36 @@ def drawn(count: int, width: int, folder: Path | None) -> Iterator[tuple[Gallery
         texts = [""] * count
         names = [str(row) for row in range(count)]
         mapped = np.load(root / VECTORS, mmap_mode="r")
-        gallery = Gallery(
-            root, mapped, names, texts, texts, ["visible"] * count, {"model": "0" * 64, "dimension": width}
-        )
+        card = {"model": "0" * 64, "method": "", "image_size": [1, 1], "dimension": width}
+        card |= {"dataset": "", "protocol": "", "scores": [], "versions": {}}
+        gallery = Gallery(root, mapped, names, texts, texts, ["visible"] * count, card)
         yield gallery, unit(QUERIES, offset)
 
 
-def compared(gallery: Gallery, queries: np.ndarray, runs: int) -> Iterator[str]:
+def compared(gallery: Gallery, queries: np.ndarray, runs: int, milvus: bool) -> Iterator[str]:
     """A line of the table for each number of queries at once and each way. queries: [Q, D]."""
     made = {name: built(make, gallery) for name, make in INDEXES.items() if find_spec(PACKAGES.get(name, "numpy"))}
-    truth = made["exact"][0].search(queries, TOP)
-    loaded = np.array(gallery.vectors) if gallery.vectors.nbytes <= IN_MEMORY else None
-    start = f"| {len(gallery):,} | {queries.shape[1]} |"
-    for together in (1, len(queries)):
-        slow = None if loaded is None else each_query(partial(plain, loaded), queries, together, runs)
-        yield f"{start} {together} | plain | {'-' if slow is None else f'{1e3 * slow:.3g}'} | 1 | 1 | - |"
-        for name, (index, seconds) in made.items():
-            fast = each_query(partial(index.search, count=TOP), queries, together, runs)
-            ratio = "-" if slow is None else f"{slow / fast:.3g}"
-            share = recall(index.search(queries, TOP), truth)
-            yield f"{start} {together} | {name} | {1e3 * fast:.3g} | {ratio} | {share:.3f} | {seconds:.3g} |"
+    with ExitStack() as held:
+        if milvus:
+            made["Milvus Lite"] = built(partial(in_milvus, held), gallery)
+        truth = made["exact"][0].search(queries, TOP)
+        loaded = np.array(gallery.vectors) if gallery.vectors.nbytes <= IN_MEMORY else None
+        start = f"| {len(gallery):,} | {queries.shape[1]} |"
+        for together in (1, len(queries)):
+            slow = None if loaded is None else each_query(partial(plain, loaded), queries, together, runs)
+            yield f"{start} {together} | plain | {'-' if slow is None else f'{1e3 * slow:.3g}'} | 1 | 1 | - |"
+            for name, (index, seconds) in made.items():
+                fast = each_query(partial(index.search, count=TOP), queries, together, runs)
+                ratio = "-" if slow is None else f"{slow / fast:.3g}"
+                share = recall(index.search(queries, TOP), truth)
+                yield f"{start} {together} | {name} | {1e3 * fast:.3g} | {ratio} | {share:.3f} | {seconds:.3g} |"
+
+
+def in_milvus(held: ExitStack, gallery: Gallery) -> Index:
+    """A collection of Milvus Lite that compares with every vector; `held` closes it."""
+    client = held.enter_context(connected(str(gallery.root / "try.db")))
+    hand_over(gallery, client, "benchmark", "FLAT")
+    return open_collection(client, "benchmark")
 
 
 def built(make: Callable[[Gallery], Index], gallery: Gallery) -> tuple[Index, float]:

@@ -382,6 +382,14 @@ def test_search_prints_every_way_beside_the_plain_one(capsys):
     assert {line[6] for line in lines if line[3] == "exact"} == {"1.000"}
 
 
+def test_milvus_lite_is_searched_beside_them(capsys):
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    search_benchmark.main(["--rows", "40", "--width", "8", "--runs", "1", "--milvus"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " | Milvus Lite | " in line]
+    assert [line[2] for line in lines] == ["1", "32"] and {line[6] for line in lines} == {"1.000"}
+
+
 def test_the_plain_search_finds_the_same():
     rng = np.random.default_rng(0)
     vectors, queries = (unit(rng, count, 16).astype(np.float32) for count in (200, 5))

@@ -31,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     warn_on_terminal()
     gallery = open_gallery(args.gallery)
     name = require_name(args.collection or name_of(gallery.root.absolute().name))
-    with connected(args.milvus) as client, tqdm(total=len(gallery), desc="rows ", **bar_options()) as bar:
-        added = hand_over(gallery, client, name, args.index, bar.update)
+    try:
+        with connected(args.milvus) as client, tqdm(total=len(gallery), desc="rows ", **bar_options()) as bar:
+            added = hand_over(gallery, client, name, args.index, bar.update)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("give the same command again to continue") from None
     what = f"{added} of them new" if added else "nothing to do"
     print(f"{args.milvus}: the collection {name} holds {len(gallery)} rows, {what}")
 

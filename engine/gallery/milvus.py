@@ -239,7 +239,9 @@ def require_name(name: str) -> str:
 def card_in(client: Any, name: str) -> dict[str, Any]:
     """The card of the model that made a collection's vectors. UserError where it has none."""
     said = client.describe_collection(name, timeout=ANSWERING)
-    for text in (said.get("properties", {}).get(CARD_KEY), said.get("description")):
+    properties = said.get("properties")  # Milvus Lite keeps no description, and old versions of pymilvus tell no dict
+    kept_there = properties.get(CARD_KEY) if isinstance(properties, Mapping) else None
+    for text in (kept_there, said.get("description")):
         with suppress(ValueError, TypeError):
             card = json.loads(text)
             if not misfit(card, CARD):
