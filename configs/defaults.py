@@ -64,6 +64,7 @@ RUN = (
 DATA = (
     Key("dataset", str, "sysu", "name of the data set; docs/data.md lists them", RELEASED, affects=BOTH),
     Key("data_root", str, None, "folder that holds the data set; empty: the one under datasets/ that docs/data.md names", HERE, affects=NOTHING, is_path=True),
+    Key("infrared_root", str, None, "folder of translated infrared training images, which are taken instead of the originals; empty: the originals", HERE, is_path=True),
     Key("trial", int, 1, "split of a data set that has several, as RegDB has 1..10; one that has a single split ignores it", RELEASED, least=1, most=MANY, affects=BOTH),
     Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
     Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),

@@ -21,6 +21,7 @@ from data.images.workers import PatientLoader, asked_workers, workers_with_room
 from data.samplers import BY_PICTURES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
 from data.sets import DATASETS
 from data.sets.common import fingerprint
+from data.sets.translated import fingerprints, translated
 from data.sets.value import require_split
 from utils.errors import UserError, pick
 from utils.files import expanded
@@ -34,11 +35,19 @@ def data_root(cfg: CfgNode) -> str:
     return str(expanded(cfg.data_root or pick(DATASETS, cfg.dataset, "dataset").root))
 
 
+def infrared_root(cfg: CfgNode) -> str | None:
+    """The folder of translated infrared training images; None where originals are taken, and where nothing is trained."""
+    return None if cfg.test_only else cfg.infrared_root
+
+
 def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
     """Read the configured data set; what differs from the published one or from the configuration is logged."""
     dataset = pick(DATASETS, cfg.dataset, "dataset")
     require_split(dataset, cfg.trial, f"trial = {cfg.trial}")
     benchmark = dataset.load(data_root(cfg), trial=cfg.trial, hold_out=cfg.select == "val", seed=seed)
+    other = infrared_root(cfg)
+    if other:
+        benchmark = benchmark._replace(train=translated(benchmark.train, data_root(cfg), other))
     if cfg.extra_protocols:
         test = benchmark.test
         benchmark = benchmark._replace(test=test._replace(settings=[*test.settings, *test.extra]))
@@ -57,10 +66,15 @@ def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
 
 def describe(cfg: CfgNode, benchmark: Benchmark, chance: Mapping[str, float]) -> dict[str, Any]:
     """What a run writes down about its data. chance: rank-1 of a random order by protocol, in percent."""
-    records = [*benchmark.train, *benchmark.test.visible, *benchmark.test.infrared]
+    root, other, tested = data_root(cfg), infrared_root(cfg), [*benchmark.test.visible, *benchmark.test.infrared]
+    if other:
+        images = fingerprints(benchmark.train, tested, root, other)
+    else:
+        images = fingerprint(root, [*benchmark.train, *tested])
     return {
-        "root": str(Path(data_root(cfg)).absolute()),
-        "fingerprint": fingerprint(data_root(cfg), records),
+        "root": str(Path(root).absolute()),
+        **({"infrared_root": str(Path(other).absolute())} if other else {}),
+        "fingerprint": images,
         "training": {"identities": benchmark.num_ids, "pictures": len(benchmark.train)},
         "test": {"visible": len(benchmark.test.visible), "infrared": len(benchmark.test.infrared)},
         "chance_r1": chance,
@@ -119,12 +133,15 @@ def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
 def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
     """Its name, such as regdb-3-test-visible-384x192-1f0c5a3e.pixels, tells data set, split, part and size.
 
-    The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing.
+    The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing. For
+    training images it is also of the folder of translated ones, where there is one.
     """
     trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
     drawn = "" if benchmark.drawn is None else f"-seed-{benchmark.drawn}"
     height, width = cfg.image_size
-    root = hashlib.sha256(os.path.abspath(data_root(cfg)).encode(errors="surrogateescape")).hexdigest()[:8]
+    other = infrared_root(cfg) if part == _train_part(benchmark) else None
+    folders = "\0".join(os.path.abspath(folder) for folder in (data_root(cfg), other) if folder)
+    root = hashlib.sha256(folders.encode(errors="surrogateescape")).hexdigest()[:8]
     return expanded(cfg.cache_dir) / f"{benchmark.name}{trial}{drawn}-{part}-{height}x{width}-{root}.pixels"
 
 

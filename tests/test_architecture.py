@@ -22,7 +22,7 @@ MAY_IMPORT = {
 OURS = {*MAY_IMPORT, "main", "tools", "tests", "benchmarks"}
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 # Functions beside build_* that take the configuration; nearly all live in their package's build.py.
-CFG_EDGES = {"data_root", "describe", "_loader", "rankings", "rates", "released_names"}
+CFG_EDGES = {"data_root", "infrared_root", "describe", "_loader", "rankings", "rates", "released_names"}
 # The rooms of tools; a command, which is a file of tools itself, may use all of them but no other command.
 TOOLS_MAY_IMPORT = {
     "checkup": set(),

@@ -426,7 +426,7 @@ def test_an_empty_yml_is_said(yml, caplog):
 def test_the_home_folder_in_every_path(yml, name, monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     assert load_config(None, [name, "~/x"])[name] == load_config(yml(f"{name}: ~/x"))[name] == "/somewhere/x"
-    assert name in ("output_dir", "resume", "data_root", "cache_dir", "pretrained")
+    assert name in ("output_dir", "resume", "data_root", "infrared_root", "cache_dir", "pretrained")
 
 
 def test_names_that_the_locale_cannot_express():

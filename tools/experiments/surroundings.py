@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from yacs.config import CfgNode
 
-from data.build import build_benchmark, data_root, describe
+from data.build import build_benchmark, data_root, describe, infrared_root
 from engine.optim import precision
 from utils.device import parse_device
 from utils.errors import UserError
@@ -33,7 +33,7 @@ def data_fingerprints() -> Callable[[CfgNode, int], str]:
     known: dict[tuple, str] = {}
 
     def fingerprint(cfg: CfgNode, seed: int) -> str:
-        key = (cfg.dataset, data_root(cfg), cfg.trial, cfg.select == "val" and seed)
+        key = (cfg.dataset, data_root(cfg), infrared_root(cfg), cfg.trial, cfg.select == "val" and seed)
         if key not in known:
             known[key] = describe(cfg, build_benchmark(cfg, seed), {})["fingerprint"]
         return known[key]
