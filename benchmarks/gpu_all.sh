@@ -69,7 +69,7 @@ if [[ ${SMOKE:-0} == 1 ]]; then
     small=(backbone resnet18 image_size "(64, 32)" mda_layers "[0, 0, 1, 0]" num_workers 0)
     people=(--test-ids 2 --images 2)
     input=(--pictures 4 --size 64 32 --batch 4 --rounds 1 --device cpu)
-    step=(--device cpu --backbone resnet34 --batch 8 --size 64 32 --runs 1)
+    step=(--device cpu --batch 8 --runs 1 backbone resnet34 image_size "(64, 32)")
     epoch=(--device cpu --pictures 800 --batches 2 p_size 2 k_size 4 "${small[@]}")
     memory=(--batches 8 --device cpu "${small[@]}")
     retrieval=(--width 16 --identities 3 --runs 1)

@@ -2,7 +2,8 @@
 
 python -m benchmarks.memory [--batches 32 64 128 256] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [KEY VALUE ...]
 
-Computed: weights, gradients and Adam's moments, and what autograd keeps of the forward pass for the backward one, every
+A batch holds records, of which the method's augmentation makes views. Computed: weights, gradients and the optimiser's
+moments, and what autograd keeps of the forward pass for the backward one, every
 storage once: counted in two small batches, to which larger ones are proportional, and in the losses at full size. With
 grad_checkpoint it is the most at any time of the backward pass: inputs of blocks, and the one that is computed again.
 Not counted: workspaces of convolutions, maps that live for one operation, gaps between allocations, batches that wait,
@@ -25,20 +26,22 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from yacs.config import CfgNode
 
+from benchmarks.recipe import IDENTITIES, make_learner, noise
 from configs import load_config
 from data.build import build_augmentation
-from engine.build import build_optimizers
-from engine.step import create_learner, create_trainer
+from engine.build import build_step
+from engine.step import create_trainer
 from losses import build_criterion
 from models import build_model, mcja
+from models.backbones import streams as two_streams
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.resources import peak_memory_gb
-from utils.types import Batch, Output
+from utils.types import Output
 
-IDENTITIES = 395  # of SYSU-MM01
-COUNTED = (4, 8)  # images in the batches that the others are computed from
+COUNTED = (4, 8)  # records in the batches that the others are computed from
+CPU, SMALL = torch.device("cpu"), (32, 32)
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
 
 
@@ -96,10 +99,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def rows(cfg: dict[bool, CfgNode], batches: Iterable[int], device: torch.device) -> Iterator[Row]:
     """cfg: without and with grad_checkpoint."""
     forward = {
-        (name, recompute): kept_by_model(make_model(cfg[recompute], device), cfg[recompute].image_size, dtype)
+        (name, recompute): kept_by_model(make_model(cfg[recompute], device), cfg[recompute], dtype)
         for (name, dtype), recompute in product(PRECISIONS.items(), cfg)
     }
-    fixed = sum(states(make_model(cfg[False], device)).values())
+    fixed = sum(states(make_model(cfg[False], device), cfg[False].optimizer).values())
     for batch, (name, dtype), recompute in product(batches, PRECISIONS.items(), cfg):
         kept = forward[name, recompute].of(batch) + kept_by_losses(cfg[recompute], batch, device)
         measured = measure(cfg[recompute], batch, dtype, device) if device.type == "cuda" else None
@@ -110,11 +113,12 @@ def make_model(cfg: CfgNode, device: torch.device) -> nn.Module:
     return build_model(cfg, IDENTITIES).to(device).train()
 
 
-def states(model: nn.Module) -> dict[str, int]:
+def states(model: nn.Module, optimizer: str = "adam") -> dict[str, int]:
     """Bytes of what a training holds between two steps, and of the gradients."""
     everything = [*model.parameters(), *model.buffers()]
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    return {"weights": sum(t.nbytes for t in everything), "gradients": trained, "Adam's moments": 2 * trained}
+    name, each = {"adam": ("Adam's moments", 2), "sgd": ("momentum", 1)}[optimizer]
+    return {"weights": sum(t.nbytes for t in everything), "gradients": trained, name: each * trained}
 
 
 # ------------------------------------------------------------------------------------------------------------ computed
@@ -146,16 +150,22 @@ class Counter(saved_tensors_hooks):
         return sum(storage.nbytes() for address, storage in self.storages.items() if address not in self.known)
 
 
-def kept_by_model(model: nn.Module, size: tuple[int, int], dtype: torch.dtype | None) -> Kept:
-    """What a training model keeps of images of that size, under autocast to `dtype`."""
+def kept_by_model(model: nn.Module, cfg: CfgNode, dtype: torch.dtype | None) -> Kept:
+    """What a training model keeps of the views of records, under autocast to `dtype`."""
     first, second = COUNTED
-    counts = [count_model(model, torch.randn(batch, 3, *size), dtype) for batch in COUNTED]
+    counts = [count_model(model, *views_of(cfg, batch), dtype) for batch in COUNTED]
     per_picture = (counts[1] - counts[0]) / (second - first)
     return Kept(counts[0] - first * per_picture, per_picture)
 
 
-def count_model(model: nn.Module, images: Tensor, dtype: torch.dtype | None) -> int:
-    """Bytes that the model keeps of a batch [B, 3, H, W]; with grad_checkpoint the most at any time of the backward pass."""
+def views_of(cfg: CfgNode, batch: int) -> tuple[Tensor, Tensor]:
+    """What the configured augmentation makes of so many records: images [R, 3, H, W] and streams [R], on the CPU."""
+    views = build_augmentation(cfg)(noise(cfg, batch, CPU), generator=torch.Generator())
+    return views.images, views.streams
+
+
+def count_model(model: nn.Module, images: Tensor, streams: Tensor | None, dtype: torch.dtype | None) -> int:
+    """Bytes that the model keeps of R views; with grad_checkpoint the most at any time of the backward pass."""
     known = [*model.parameters(), *model.buffers()]
     device = known[0].device
     images = images.to(device, memory_format=torch.channels_last)
@@ -170,36 +180,51 @@ def count_model(model: nn.Module, images: Tensor, dtype: torch.dtype | None) -> 
 
     with (
         mock.patch.object(mcja, "recomputed", counted),
+        mock.patch.object(two_streams, "recomputed", counted),
         torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         Counter(known) as kept,
     ):
-        output = model(images)
+        output = model(images, streams)
     kept.leave_out(answers(output))  # the losses count those
     return max([kept.bytes, *times])
 
 
 def kept_by_losses(cfg: CfgNode, batch: int, device: torch.device) -> int:
     """Bytes that the losses keep, the model's output included."""
-    output = Output(*(torch.randn(batch, width, device=device, requires_grad=True) for width in (width_of(cfg), IDENTITIES)))  # fmt: skip
-    with Counter(answers(output)) as counter:
-        build_criterion(cfg, IDENTITIES)(output, make_batch(torch.empty(batch, 0, device=device), cfg.k_size))
+    records, augmentation = noise(small(cfg), batch, CPU), build_augmentation(cfg)
+    views = augmentation(records, generator=torch.Generator())
+    output = answer_of(cfg, len(views.rows), device)
+    labels = records.labels.take(views.rows).take(output.rows)
+    criterion = build_criterion(cfg, IDENTITIES).to(device)
+    with Counter([*answers(output), *criterion.parameters(), *criterion.buffers()]) as counter:
+        criterion(output, labels._replace(pids=labels.pids.to(device)))
     return counter.bytes + sum(part.nbytes for part in answers(output))
+
+
+def answer_of(cfg: CfgNode, views: int, device: torch.device) -> Output:
+    """Noise in the shapes of the model's answers to so many views."""
+    with torch.no_grad():
+        shown = build_model(small(cfg), IDENTITIES).train()(torch.randn(2, 3, *SMALL), torch.arange(2))
+
+    def noise_like(part: Tensor | None) -> Tensor | None:
+        shape = (len(part) // 2 * views, *part.shape[1:]) if part is not None else ()
+        return None if part is None else torch.randn(shape, device=device, requires_grad=True)
+
+    rows = None if shown.rows is None else torch.arange(views, device=device).repeat(len(shown.rows) // 2)
+    extra = {name: noise_like(part) for name, part in shown.extra.items()}
+    return Output(noise_like(shown.embeddings), noise_like(shown.logits), noise_like(shown.pooled), rows, extra)
+
+
+def small(cfg: CfgNode) -> CfgNode:
+    """The same for the smallest images: the shapes of answers do not depend on their size."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.image_size = SMALL
+    return cfg
 
 
 def answers(output: Output) -> list[Tensor]:
     return [part for part in (*output, *output.extra.values()) if isinstance(part, Tensor)]
-
-
-def width_of(cfg: CfgNode) -> int:
-    with torch.device("meta"):
-        return build_model(cfg, 1).classifier.in_features
-
-
-def make_batch(images: Tensor, per_identity: int) -> Batch:
-    """A batch of these images: as many of each identity, the modalities in turns."""
-    numbers = torch.arange(len(images))
-    pids = numbers // per_identity
-    return Batch(images, pids.to(images.device), numbers, numbers % 2, numbers)
 
 
 # ------------------------------------------------------------------------------------------------------------ measured
@@ -219,14 +244,9 @@ def measure(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.d
 
 def train(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.device, steps: int = 2) -> None:
     """The trainer's own steps, on one batch of noise."""
-    model = make_model(cfg, device)
-    criterion = build_criterion(cfg, IDENTITIES).to(device)
     augmentation = partial(build_augmentation(cfg), generator=torch.Generator())
-    optimizers = build_optimizers(cfg, model, criterion)
-    learner = create_learner(model, criterion, optimizers, augmentation, device, dtype, cfg.compile)
-    trainer = create_trainer(learner)
-    images = torch.randint(256, (batch, 3, *cfg.image_size), dtype=torch.uint8, device=device)
-    trainer.run([make_batch(images, cfg.k_size)] * steps)
+    learner = make_learner(cfg, make_model(cfg, device), augmentation, device, dtype, cfg.compile)
+    create_trainer(learner, build_step(cfg)).run([noise(cfg, batch, device)] * steps)
 
 
 # --------------------------------------------------------------------------------------------------------------- table
@@ -234,10 +254,12 @@ def train(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.dev
 
 def report(cfg: CfgNode, device: torch.device, rows: Iterable[Row]) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    parts = ", ".join(f"{part} {size / 2**30:.2f}" for part, size in states(build_model(cfg, IDENTITIES)).items())
+    parts = ", ".join(
+        f"{part} {size / 2**30:.2f}" for part, size in states(build_model(cfg, IDENTITIES), cfg.optimizer).items()
+    )
     print(
         f"{name}; Python {platform.python_version()}, torch {torch.__version__}; {cfg.backbone} at "
-        f"{cfg.image_size[0]}x{cfg.image_size[1]}, mda_layers {tuple(cfg.mda_layers)}, mda_m {cfg.mda_m}\n"
+        f"{cfg.image_size[0]}x{cfg.image_size[1]}, model {cfg.model}\n"
         f"GB of 2^30 bytes, whatever the batch: {parts}\n"
     )
     head = ["batch", "precision", "grad_checkpoint", "kept for backward, GB", "computed, GB", "ratio"]

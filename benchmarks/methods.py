@@ -16,26 +16,20 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from yacs.config import CfgNode
 
-from benchmarks.step import median_seconds
+from benchmarks.recipe import IDENTITIES, embedding_seconds, make_learner, median_seconds, noise
 from configs import load_config
 from data.build import build_augmentation
 from data.samplers import BY_PICTURES, SAMPLERS
-from engine.build import build_optimizers, build_step
-from engine.embed import embed_images
+from engine.build import build_step
 from engine.optim import precision
-from engine.step import create_learner
-from losses import build_criterion
 from models import build_model
 from models.fusion import folded
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.resources import peak_memory_gb
-from utils.types import Batch, Modality
 
-IDENTITIES = 395  # of SYSU-MM01
 METHODS = ("MCJA", "AGW", "CAJ", "MCLNet", "DEEN", "DJANet", "IVReID", "Baseline")
 
 
@@ -98,43 +92,21 @@ def measured(cfg: CfgNode, device: torch.device, runs: int) -> Cost:
     """The cost of the configured method."""
     torch.manual_seed(0)
     model = build_model(cfg, IDENTITIES).to(device)
-    criterion = build_criterion(cfg, IDENTITIES).to(device)
     augmentation = partial(build_augmentation(cfg), generator=torch.Generator())
     dtype = precision(cfg.fp16, cfg.amp_dtype, device)
-    learner = create_learner(model, criterion, build_optimizers(cfg, model, criterion), augmentation, device, dtype)
-    batch, take = noise(cfg, device), build_step(cfg)
+    learner = make_learner(cfg, model, augmentation, device, dtype)
+    count = cfg.batch_size if SAMPLERS[cfg.sample_method] in BY_PICTURES else cfg.p_size * cfg.k_size
+    batch, take = noise(cfg, count, device), build_step(cfg)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     model.train()
     seconds = median_seconds(lambda: take(learner, batch), runs, device)
     peak = peak_memory_gb(device) if device.type == "cuda" else None
-    embedding = embedding_seconds(model, batch, dtype if cfg.eval_amp else None, runs, device)
-    count, parameters = len(batch.pids), sum(parameter.numel() for parameter in model.parameters())
+    dtype = dtype if cfg.eval_amp else None
+    embedding = embedding_seconds(folded(model, autocast=dtype is not None), batch, dtype, runs, device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Cost(cfg.prefix.removeprefix("SYSU_"), parameters, count, count / seconds, count / embedding, peak)
-
-
-def embedding_seconds(model, batch: Batch, dtype: torch.dtype | None, runs: int, device: torch.device) -> float:
-    """Seconds to embed the images of a batch as an evaluation does."""
-    network = folded(model, autocast=dtype is not None)
-
-    @torch.inference_mode()
-    def embed() -> Tensor:
-        return embed_images(network, batch.images, batch.modalities, dtype)
-
-    return median_seconds(embed, runs, device)
-
-
-def noise(cfg: CfgNode, device: torch.device) -> Batch:
-    """A batch of the recipe's size: half visible, half infrared, as many of each identity in both."""
-    count = cfg.batch_size if SAMPLERS[cfg.sample_method] in BY_PICTURES else cfg.p_size * cfg.k_size
-    per_identity = max(1, count // 2 // cfg.p_size)
-    pids = torch.arange(count // 2) // per_identity
-    modalities = torch.tensor([Modality.VISIBLE, Modality.INFRARED]).repeat_interleave(count // 2)
-    cameras = torch.where(modalities == Modality.VISIBLE, 1, 3)
-    images = torch.randint(256, (count, 3, *cfg.image_size), generator=torch.Generator().manual_seed(0))
-    rows = torch.arange(count)
-    return Batch(images.to(torch.uint8).to(device), pids.repeat(2), cameras, modalities, rows)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,39 @@
 """Measure training images a second, from the plain way to the configured one, one improvement after another.
 
-python -m benchmarks.step --batch 32 --size 384 192
+python -m benchmarks.step --batch 32 [--cfg configs/SYSU_AGW.yml] [KEY VALUE ...]
+
+A step is that of the method of the yml file, its augmentation left out: it works on views that were made beforehand. Adapters
+and CMR have a plain way of their own; a method without them has the other rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from benchmarks import plain_model
+from benchmarks.recipe import IDENTITIES, embedding_seconds, make_learner, median_seconds, noise
 from configs import load_config
-from engine.compile import Compiled
-from engine.optim import adam, gradient_scaler
-from losses import build_criterion
+from data.build import build_augmentation
+from engine.build import build_step
+from engine.step import Learner, Step
 from losses.cmr import cross_modality_retrieval_loss
-from losses.criterion import Criterion
-from losses.cross_entropy import identity_loss
+from losses.criterion import Criterion, Function
 from models import build_model
 from models.fusion import folded
 from models.modules.mda import ModalityDistributionAdapter
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.resources import keep_freed_memory
-from utils.types import Batch, Output
-
-IDENTITIES = 395
-PER_IDENTITY = 4
+from utils.types import Batch, Labels, Output
 
 
 class Variant(NamedTuple):
@@ -43,7 +42,7 @@ class Variant(NamedTuple):
     name: str
     plain_adapters: bool = False
     plain_losses: bool = False
-    plain_adam: bool = False
+    plain_optimizer: bool = False
     channels_last: bool = True
     dtype: torch.dtype | None = None
     compile: bool = False
@@ -51,12 +50,14 @@ class Variant(NamedTuple):
     folded: bool = False  # for embedding
 
 
-PLAIN = Variant("plain: float32, NCHW", plain_adapters=True, plain_losses=True, plain_adam=True, channels_last=False)
+PLAIN = Variant(
+    "plain: float32, NCHW", plain_adapters=True, plain_losses=True, plain_optimizer=True, channels_last=False
+)
 LADDER = (
     PLAIN,
     PLAIN._replace(name="+ losses by products of matrices", plain_losses=False),
     PLAIN._replace(name="+ adapters by products of matrices", plain_losses=False, plain_adapters=False),
-    Variant("+ fused Adam", channels_last=False),
+    Variant("+ fused optimiser", channels_last=False),
     Variant("+ channels_last"),
     Variant("+ freed memory kept", keep=True),
 )
@@ -76,12 +77,10 @@ PARTS = ("backbone", "MDA", "losses", "optimiser")
 class Setup(NamedTuple):
     """What a step needs."""
 
-    model: nn.Module
+    learner: Learner
     batch: Batch
-    criterion: Criterion
-    optimizer: torch.optim.Optimizer
-    autocast: Callable[[], torch.autocast]
-    scaler: torch.amp.GradScaler
+    take: Step
+    dtype: torch.dtype | None  # of autocast
 
 
 class Speed(NamedTuple):
@@ -95,10 +94,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.backbone}, batch {args.batch} at {args.size[0]}x{args.size[1]}\n")  # fmt: skip
+    print(f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.cfg}, {args.config.backbone}, batch {args.batch} at {args.config.image_size[0]}x{args.config.image_size[1]}\n")  # fmt: skip
     print_training(args, ladder_of(args, device), device)
     print_embedding(args, EMBEDDING[-2:] if args.quick else EMBEDDING, device)
-    if args.quick:
+    if args.quick or not args.config.loss_cmr:
         return
     print("\n| CMR loss, forward and backward, batch 128 | ms | ratio |\n|---|---|---|")
     times = [cmr_seconds(args, loss, device) for loss in (plain_model.cmr_loss, cross_modality_retrieval_loss)]
@@ -110,7 +109,15 @@ def ladder_of(args: argparse.Namespace, device: torch.device) -> list[Variant]:
     """The ways to take a step, each with one improvement more; only the last in each precision where it must be quick."""
     halves = [HALF, SCALED] if device.type == "cuda" else [HALF]
     compiled = [COMPILED, HALF._replace(name="+ compile, bf16", compile=True)] if args.compile else []
-    return [*(LADDER[-1:] if args.quick else LADDER), *halves, *compiled]
+    return [*(LADDER[-1:] if args.quick else meaningful(args.config)), *halves, *compiled]
+
+
+def meaningful(cfg: CfgNode) -> list[Variant]:
+    """Of the ladder, the rows that change something in the configured method."""
+    missing = {"losses": not cfg.loss_cmr, "adapters": cfg.model != "mcja" or not any(cfg.mda_layers)}
+    return [
+        variant for variant in LADDER if not any(gone and f"+ {part}" in variant.name for part, gone in missing.items())
+    ]
 
 
 def print_training(args: argparse.Namespace, ladder: Sequence[Variant], device: torch.device) -> None:
@@ -140,15 +147,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
-    parser.add_argument("--backbone", default="resnet50", help="Train this backbone (default: %(default)s).")
-    parser.add_argument("--batch", type=int, default=32, help="Images in a batch (default: %(default)s).")
     parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(384, 192),
-        help="Give images this height and width, in pixels (default: 384 192).",
+        "--cfg", default="configs/SYSU_MCJA.yml", help="Take the method and its keys from here (default: %(default)s)."
     )
+    parser.add_argument("--batch", type=int, default=32, help="Records in a batch (default: %(default)s).")
     parser.add_argument(
         "--runs", type=int, default=3, help="Print the median of RUNS steps after a warm-up (default: %(default)s)."
     )
@@ -158,28 +160,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="Leave out the plain ways and the steps from them to ours."
     )
-    return parser.parse_args(argv)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys, such as: backbone resnet18.")
+    args = parser.parse_intermixed_args(argv)
+    args.config = load_config(args.cfg, ["pretrained", "none", *args.opts])
+    return args
 
 
 def training_speed(args: argparse.Namespace, variant: Variant, device: torch.device) -> Speed:
     """Speed of a step on one repeated batch; the loss is that of the first step, which all variants start from."""
     setup = make_setup(args, variant, device)
-    network = Compiled(setup.model) if variant.compile else setup.model
     losses = []
-
-    def step() -> None:
-        with setup.autocast():
-            output = network(setup.batch.images, setup.batch.modalities)
-        loss, _ = setup.criterion(output, setup.batch)
-        setup.optimizer.zero_grad(set_to_none=True)
-        setup.scaler.scale(loss).backward()
-        setup.scaler.step(setup.optimizer)
-        setup.scaler.update()
-        losses.append(loss.detach())
-
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    seconds = median_seconds(step, args.runs, device)
+    seconds = median_seconds(lambda: losses.append(setup.take(setup.learner, setup.batch)["loss"]), args.runs, device)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
     shares = {} if variant.compile else {name: part / seconds for name, part in alone(args, setup, device).items()}
     if shares:
@@ -189,36 +182,46 @@ def training_speed(args: argparse.Namespace, variant: Variant, device: torch.dev
 
 def alone(args: argparse.Namespace, setup: Setup, device: torch.device) -> dict[str, float]:
     """Seconds of the parts of a step beside the backbone, each run by itself, forwards and backwards."""
-    maps = {}
-    adapters = [module for module in setup.model.modules() if isinstance(module, ModalityDistributionAdapter)]
+    learner, maps = setup.learner, {}
+    adapters = [module for module in learner.model.modules() if isinstance(module, ModalityDistributionAdapter)]
     hooks = [adapter.register_forward_hook(lambda module, given, made: maps.update({module: given[0].detach()})) for adapter in adapters]  # fmt: skip
-    with torch.no_grad(), setup.autocast():
-        output = setup.model(setup.batch.images)
+    with torch.no_grad():
+        output, labels = learner.forward(learner.observe(setup.batch), setup.batch)
     for hook in hooks:
         hook.remove()
 
     def adapt() -> None:
         for adapter, x in maps.items():
-            with setup.autocast():
+            with torch.autocast(device.type, dtype=setup.dtype, enabled=setup.dtype is not None):
                 made = adapter(x.requires_grad_())
             made.backward(x.detach())
 
     def lose() -> None:
-        setup.criterion(detached(output), setup.batch)[0].backward()
+        learner.criterion(apart(output), labels)[0].backward()
 
-    works = {"MDA": adapt, "losses": lose, "optimiser": setup.optimizer.step}
+    def optimise() -> None:
+        for optimizer in learner.optimizers.each.values():
+            optimizer.step()
+
+    works = {"losses": lose, "optimiser": optimise, **({"MDA": adapt} if maps else {})}
     return {name: median_seconds(work, max(args.runs, 3), device) for name, work in works.items()}
 
 
-def detached(output: Output) -> Output:
-    return Output(output.embeddings.detach().requires_grad_(), output.logits.detach().requires_grad_())
+def apart(output: Output) -> Output:
+    """The same answers without the graph that made them."""
+
+    def leaf(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.detach().requires_grad_(tensor.is_floating_point())
+
+    embeddings, logits, pooled, rows, extra = output
+    return Output(leaf(embeddings), leaf(logits), leaf(pooled), rows, {name: leaf(t) for name, t in extra.items()})
 
 
 def embedding_speed(args: argparse.Namespace, variant: Variant, device: torch.device) -> float:
-    model, batch = make_model(args, variant, device).eval(), make_batch(args, variant, device)
+    """Images a second, embedded as an evaluation does."""
+    model, batch = make_model(args, variant, device).eval(), noise(args.config, args.batch, device)
     network = folded(model, autocast=variant.dtype is not None) if variant.folded else model
-    with torch.inference_mode(), torch.autocast(device.type, dtype=variant.dtype, enabled=variant.dtype is not None):
-        return args.batch / median_seconds(lambda: network(batch.images, batch.modalities), args.runs, device)
+    return args.batch / embedding_seconds(network, batch, variant.dtype, args.runs, device)
 
 
 def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: torch.device) -> float:
@@ -229,56 +232,39 @@ def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: t
 
 
 def make_setup(args: argparse.Namespace, variant: Variant, device: torch.device) -> Setup:
-    model = make_model(args, variant, device).train()
-    optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4, foreach=False) if variant.plain_adam else adam([{"params": model.parameters(), "lr": 3.5e-4}], 5e-4)  # fmt: skip
-    autocast = partial(torch.autocast, device.type, dtype=variant.dtype, enabled=variant.dtype is not None)
-    scaler = gradient_scaler(device, variant.dtype)
-    return Setup(model, make_batch(args, variant, device), make_criterion(args, variant), optimizer, autocast, scaler)
+    """The variant's step on views that were made beforehand: augmentation is not part of it."""
+    cfg, model = args.config, make_model(args, variant, device).train()
+    batch = noise(cfg, args.batch, device)
+    views = build_augmentation(cfg)(batch, generator=torch.Generator().manual_seed(1))
+    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    views = views._replace(images=views.images.contiguous(memory_format=layout))
+    learner = make_learner(cfg, model, lambda batch: views, device, variant.dtype, variant.compile)
+    if variant.plain_losses:
+        use_plain_losses(learner.criterion)
+    if variant.plain_optimizer:
+        for group in (group for optimizer in learner.optimizers.each.values() for group in optimizer.param_groups):
+            group.update(fused=False, foreach=False)
+    return Setup(learner, batch, build_step(cfg), variant.dtype)
 
 
 def make_model(args: argparse.Namespace, variant: Variant, device: torch.device) -> nn.Module:
     keep_freed_memory(variant.keep)
     torch.manual_seed(0)
-    model = build_model(load_config(None, ["pretrained", "none", "backbone", args.backbone]), IDENTITIES)
+    model = build_model(args.config, IDENTITIES)
     if variant.plain_adapters:
         plain_model.use_plain_adapters(model)
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     return model.to(device, memory_format=layout)
 
 
-def make_batch(args: argparse.Namespace, variant: Variant, device: torch.device) -> Batch:
-    images = torch.randn(args.batch, 3, *args.size, generator=torch.Generator().manual_seed(1)).to(device)
-    if variant.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    rows = torch.arange(args.batch)
-    pids = (rows // PER_IDENTITY).to(device)
-    return Batch(images, pids, pids, rows % 2, rows)
+def use_plain_losses(criterion: Criterion) -> None:
+    """Let CMR, where it is a term, be computed query by query."""
 
+    def cmr(output: Output, labels: Labels) -> Tensor:
+        return plain_model.cmr_loss(output.embeddings, labels.pids, labels.modalities)
 
-def make_criterion(args: argparse.Namespace, variant: Variant) -> Criterion:
-    if not variant.plain_losses:
-        return build_criterion(load_config(None, []), IDENTITIES)
-
-    def cmr(output: Output, batch: Batch) -> Tensor:
-        return plain_model.cmr_loss(output.embeddings, batch.pids, batch.modalities)
-
-    return Criterion({"id": lambda output, batch: identity_loss(output.logits, batch.pids), "cmr": cmr})
-
-
-def median_seconds(work: Callable[[], object], runs: int, device: torch.device) -> float:
-    """Of `runs` calls, after one that is not counted. A CUDA call returns before its kernel has run, so each is waited for."""
-    seconds = []
-    for _ in range(runs + 1):
-        start = _now(device)
-        work()
-        seconds.append(_now(device) - start)
-    return statistics.median(seconds[1:])
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    if "cmr" in criterion.terms:
+        criterion.terms["cmr"] = Function(cmr)
 
 
 if __name__ == "__main__":

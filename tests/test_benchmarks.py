@@ -127,11 +127,21 @@ def test_plain_augmentation_is_of_the_same_kind():
 
 
 def test_step_benchmark(capsys):
-    step.main(["--backbone", "resnet34", "--batch", "8", "--size", "64", "32", "--runs", "1"])
+    step.main(["--batch", "8", "--runs", "1", "backbone", "resnet34", "image_size", "(64, 32)"])
     rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line]
     losses = [float(row[4]) for row in rows[2:9]]
     assert losses[:6] == pytest.approx(losses[:1] * 6, rel=1e-4) and losses[6] == pytest.approx(losses[0], rel=1e-2)
     assert rows[2][1].startswith("plain") and rows[2][3] == "1.00"
+
+
+def test_step_benchmark_of_another_method(capsys):
+    keys = ["backbone", "resnet18", "image_size", "(64, 32)"]
+    step.main(["--cfg", "configs/SYSU_MCLNet.yml", "--batch", "8", "--runs", "1", *keys])
+    rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    names, losses = [row[1] for row in rows[2:7]], [float(row[4]) for row in rows[2:7]]
+    assert names[1:4] == ["+ fused optimiser", "+ channels_last", "+ freed memory kept"] and "bf16" in names[4]
+    assert losses[:4] == pytest.approx(losses[:1] * 4, rel=1e-4) and losses[4] == pytest.approx(losses[0], rel=1e-2)
+    assert rows[2][6] == "-" and not any("CMR" in row[1] for row in rows)
 
 
 def test_plain_adapters_and_losses_compute_the_same():
@@ -234,8 +244,8 @@ def test_memory_of_a_small_network_by_hand():
 def test_memory_grows_with_the_batch(dtype):
     cfg = load_config(None, ["pretrained", "none", *SMALL])
     model = memory.make_model(cfg, CPU)
-    kept = memory.kept_by_model(model, cfg.image_size, dtype)
-    assert kept.of(12) == memory.count_model(model, torch.randn(12, 3, 64, 32), dtype)
+    kept = memory.kept_by_model(model, cfg, dtype)
+    assert kept.of(12) == memory.count_model(model, torch.randn(12, 3, 64, 32), None, dtype)
 
 
 class Chain(torch.nn.Module):
@@ -247,7 +257,7 @@ class Chain(torch.nn.Module):
             torch.nn.Sequential(torch.nn.PReLU(), *(torch.nn.Sigmoid() for _ in range(count))) for count in sigmoids
         )
 
-    def forward(self, x: torch.Tensor) -> Output:
+    def forward(self, x: torch.Tensor, streams: None) -> Output:
         for block in self.blocks:
             x = mcja.recomputed(block, x)
         return Output(x, x)
@@ -257,7 +267,26 @@ class Chain(torch.nn.Module):
 # the inputs up to its own are there: with three sigmoids, then one, 1 + 3 or 2 + 1 maps.
 @pytest.mark.parametrize(("sigmoids", "maps"), [((3, 1), 4), ((1, 3), 5), ((1, 1, 1, 1), 5)])
 def test_memory_of_recomputed_blocks(sigmoids, maps):
-    assert memory.count_model(Chain(*sigmoids), torch.randn(2, 3, 6, 5), None) == maps * 4 * 2 * 3 * 6 * 5
+    assert memory.count_model(Chain(*sigmoids), torch.randn(2, 3, 6, 5), None, None) == maps * 4 * 2 * 3 * 6 * 5
+
+
+@pytest.mark.parametrize("name", ["SYSU_CAJ", "SYSU_DEEN"])
+def test_memory_of_other_methods(name):
+    keys = ["pretrained", "none", "backbone", "resnet18", "image_size", "(64, 32)", "grad_checkpoint"]
+    cfgs = [load_config(f"configs/{name}.yml", [*keys, recompute]) for recompute in ("false", "true")]
+    plain, recomputed = (memory.kept_by_model(memory.make_model(cfg, CPU), cfg, None) for cfg in cfgs)
+    images, streams = memory.views_of(cfgs[0], 6)
+    assert len(images) == {"SYSU_CAJ": 9, "SYSU_DEEN": 6}[name]  # CAJ shows visible records twice
+    assert plain.of(6) == memory.count_model(memory.make_model(cfgs[0], CPU), images, streams, None)
+    assert recomputed.per_picture < 0.8 * plain.per_picture
+
+
+def test_losses_keep_what_the_real_answers_make_them_keep():
+    cfg = load_config("configs/SYSU_DEEN.yml", ["pretrained", "none", "backbone", "resnet18", "image_size", "(64, 32)"])
+    output, model = memory.answer_of(cfg, 8, CPU), memory.make_model(cfg, CPU)
+    real = model(torch.randn(8, 3, 64, 32), torch.arange(8) % 2)
+    assert [part.shape for part in memory.answers(output)] == [part.shape for part in memory.answers(real)]
+    assert torch.equal(output.rows, real.rows)
 
 
 def test_memory_benchmark(capsys):

@@ -1,5 +1,6 @@
 """The siblings' networks against their released code (tests/golden/siblings), with weights drawn by the released names."""
 
+import copy
 from functools import cache, partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from models.agw import AGW
 from models.backbones.resnet import RESNETS, build_resnet
 from models.deen import DEEN
 from models.djanet import DJANet
+from models.fusion import folded
 from models.ivreid import IVReID
 from models.mclnet import MCLNet
 from models.modules.vectors import joined, unit
@@ -169,6 +171,27 @@ def test_recomputing_changes_nothing(name, monkeypatch):
     model.load_state_dict(state)
     for one, other in zip(*results):
         assert torch.equal(one, other)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_fast_ways_give_the_same_vectors(name):
+    model, (images, modalities) = copy.deepcopy(small(name)).train(), small_batch()
+    model(images, modalities)  # statistics that are not those of a new norm
+    model, images = model.eval().double(), images.double()
+    expected = model.embed(images, modalities)
+
+    def distance(network, images, dtype=None):
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+            found = network.embed(images, modalities)
+        return (found.double() - expected).norm() / expected.norm()
+
+    norms = [sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules()) for network in (folded(model), model)]
+    assert norms[0] < norms[1] / 2 and distance(folded(model), images) < 1e-10
+    last = torch.channels_last
+    assert distance(copy.deepcopy(model).to(memory_format=last), images.contiguous(memory_format=last)) < 1e-10
+    assert distance(folded(model.float()), images.float()) < 1e-4
+    assert 1e-6 < distance(folded(model, autocast=True), images.float(), torch.bfloat16) < 0.05
 
 
 @pytest.mark.parametrize("name", NETWORKS)
