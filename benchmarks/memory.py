@@ -149,6 +149,12 @@ class Counter(saved_tensors_hooks):
     def bytes(self) -> int:
         return sum(storage.nbytes() for address, storage in self.storages.items() if address not in self.known)
 
+    def release(self) -> int:
+        """The bytes, of storages that it holds no longer: the hooks refer to it, so it would hold them until a collection."""
+        found = self.bytes
+        self.storages.clear()
+        return found
+
 
 def kept_by_model(model: nn.Module, cfg: CfgNode, dtype: torch.dtype | None) -> Kept:
     """What a training model keeps of the views of records, under autocast to `dtype`."""
@@ -174,8 +180,9 @@ def count_model(model: nn.Module, images: Tensor, streams: Tensor | None, dtype:
     def counted(block: nn.Module, x: Tensor) -> Tensor:
         with Counter([*known, x]) as inside:
             block(x)
+        own = inside.release()
         out = recomputed(block, x)
-        times.append(kept.bytes + inside.bytes)  # when it is computed again, what later blocks kept is gone
+        times.append(kept.bytes + own)  # when it is computed again, what later blocks kept is gone
         return out
 
     with (
@@ -186,7 +193,7 @@ def count_model(model: nn.Module, images: Tensor, streams: Tensor | None, dtype:
     ):
         output = model(images, streams)
     kept.leave_out(answers(output))  # the losses count those
-    return max([kept.bytes, *times])
+    return max([kept.release(), *times])
 
 
 def kept_by_losses(cfg: CfgNode, batch: int, device: torch.device) -> int:
@@ -198,7 +205,7 @@ def kept_by_losses(cfg: CfgNode, batch: int, device: torch.device) -> int:
     criterion = build_criterion(cfg, IDENTITIES).to(device)
     with Counter([*answers(output), *criterion.parameters(), *criterion.buffers()]) as counter:
         criterion(output, labels._replace(pids=labels.pids.to(device)))
-    return counter.bytes + sum(part.nbytes for part in answers(output))
+    return counter.release() + sum(part.nbytes for part in answers(output))
 
 
 def answer_of(cfg: CfgNode, views: int, device: torch.device) -> Output:

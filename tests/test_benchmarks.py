@@ -236,7 +236,7 @@ def test_memory_of_a_small_network_by_hand():
     # the input, the hidden map, which both the ReLU and the second layer keep, and the output before it is squared
     assert counter.bytes == 4 * 7 * (3 + 5 + 2)
     counter.leave_out([output.grad_fn._saved_self])
-    assert counter.bytes == 4 * 7 * (3 + 5)
+    assert counter.bytes == counter.release() == 4 * 7 * (3 + 5) and not counter.storages
     assert memory.states(network) == {"weights": 4 * 32, "gradients": 4 * 32, "Adam's moments": 8 * 32}
 
 
