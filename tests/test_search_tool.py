@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from PIL import Image
 from data.sets import sysu
 from engine.embed import open_model
 from engine.gallery.search import exact
-from tools import hand_over, search
+from tools import embed, hand_over, search
 from tools.searching import sheet
 from tools.searching.answers import Answer, Hit, Query
 from utils.cli import exit_code
@@ -311,3 +314,63 @@ def test_names_that_are_no_plain_text(embedder, rows, ask, tmp_path):
     assert {hit["path"] for hit in json.loads(out)["queries"][0]["hits"]} == {row[0] for row in own[1:]}
     code, out, _ = ask(shelf, tmp_path / names[0])
     assert code == 0 and len(out.splitlines()) == 2 + 4 and "two\\nlines.jpg" in out and "行人.jpg" in out
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+PAGE = (Path(search.__file__).parent.parent / "docs" / "search.md").read_text(encoding="utf-8")
+PARTS = {name: body for name, body in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.S | re.M)}
+
+
+@pytest.fixture
+def walk(monkeypatch, embedder, trained, sysu_root, rows, tmp_path, capsys):
+    """walk(text): what the commands and the Python of a part of the page print, each as it stands there."""
+    for module in (search, embed):
+        monkeypatch.setattr(module, "open_model", lambda path, device: embedder)
+    monkeypatch.chdir(tmp_path)
+    for name, camera in (("night", "cam3"), ("day", "cam1")):
+        (tmp_path / name).symlink_to(sysu_root / camera)
+    shutil.copy(infrared(rows)[0], "IMAGE.jpg")
+    (tmp_path / "RUN").symlink_to(trained)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/SYSU-MM01").symlink_to(sysu_root)
+
+    def run(text: str) -> list[str]:
+        printed = []
+        for kind, block in re.findall(r"```(sh|python)\n(.*?)```", text, flags=re.S):
+            for line in block.splitlines() if kind == "sh" else [block]:
+                if kind == "python":
+                    exec(line, {})
+                else:
+                    _, _, name, *words = shlex.split(line)
+                    words += ["--workers", "0"] * (name == "tools.embed")
+                    command = {"tools.embed": embed, "tools.search": search, "tools.hand_over": hand_over}[name]
+                    assert not exit_code(partial(command.main, words)), line
+                    stop_logging()
+                printed.append(capsys.readouterr().out)
+        return printed
+
+    return run
+
+
+def test_the_page_leads_from_a_model_to_a_search(walk, rows):
+    made = walk(PARTS["Make a gallery"])
+    assert made[0] == f"GALLERY: a gallery of {len(rows)} images, {len(rows)} of them new\n" and len(made) == 3
+    plain, again, as_json, python = walk(PARTS["Search"])
+    example = re.search(r"^rank .*path$", PARTS["Search"], flags=re.M)
+    assert (
+        example and example[0] in plain.splitlines() and "re-ranked" in again and again.endswith("\nsheet: sheet.png\n")
+    )
+    hits = json.loads(as_json)["queries"][0]["hits"]
+    assert python == "".join(f"{hit['distance']:.4f} {hit['identity']} {hit['path']}\n" for hit in hits)
+    if find_spec("faiss"):
+        (faiss, *_) = walk(PARTS["Exact search, faiss, Milvus"].partition("**Milvus**")[0])
+        assert "the index faiss found 100.0 %" in faiss
+
+
+def test_the_page_leads_to_milvus(walk):
+    pytest.importorskip("milvus_lite")
+    walk(PARTS["Make a gallery"].partition("For images of your own")[0])
+    made, found = walk(PARTS["Exact search, faiss, Milvus"].partition("**Milvus**")[2])
+    assert "the collection people holds" in made and found.splitlines()[1].startswith("rank  cosine")
