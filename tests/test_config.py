@@ -490,7 +490,9 @@ def test_tables_of_the_paper_train_the_released_network_and_demos_their_own(yml,
     table = read_table(path)
     cfg = load_config(table.cfg, options(table.keys))
     demo = path.stem.startswith("demo_")
-    assert cfg.drop_last_stride == (demo and path.stem != "demo_siblings")  # whose note says: the backbone's usual strides
+    assert cfg.drop_last_stride == (
+        demo and path.stem != "demo_siblings"
+    )  # whose note says: the backbone's usual strides
     assert all("drop_last_stride" not in row.keys for row in table.rows)
     if Path(table.cfg).stem in RELEASED:  # the released code knows no LLCM
         released = load_config(yml(RELEASED[Path(table.cfg).stem]))

@@ -174,7 +174,7 @@ FAULTS = [
     ("llcm", remove_listed, "images are there", "WRONG images are there: 1 listed images are missing: vis/0000/0000_c01_s000001_f1_vis.jpg; copy them again"),
     ("folder", empty, "images open", "WRONG images open: 1 images cannot be read: test/visible/0007/0007_c1_0001.jpg (empty); copy them again, or remove them"),
     ("folder", cut, "images open", "WRONG images open: 1 images cannot be read: test/visible/0007/0007_c1_0001.jpg ("),
-    ("folder", not_an_image, "images open", "0007_c1_0001.jpg (cannot identify image file"),
+    ("folder", not_an_image, "images open", "0007_c1_0001.jpg (its content is of no known format); copy"),
     ("folder", shrink, "images are large enough", "WRONG images are large enough: 1 images are below 16 x 32 pixels: train/infrared/0001/0001_c3_0001.jpg (16 x 31); replace"),
     ("folder", one_side, "both modalities", "WRONG both modalities: 1 training identities have one modality: those of train/visible/0002/0002_c1_0001.jpg (visible only)"),
     ("folder", twice, "no image twice", "note no image twice: 1 images are there twice, of one identity: train/visible/0001/0001_c1_0001.jpg = train/visible/0001/copy_c1.jpg"),

@@ -22,7 +22,7 @@ from data.sets import folder
 from data.sets.common import fingerprint
 from engine.gallery.sources import rows_of_dataset
 from tests.conftest import only_run
-from tools import evaluate, reproduce, visualize
+from tools import evaluate, reproduce
 from utils.cli import exit_code
 from utils.errors import UserError
 from utils.logging import stop_logging
@@ -431,17 +431,11 @@ def test_it_resumes(own_run, run_main, tmp_path):
     assert epochs == [1, 1, 2, 2, 3, 3]
 
 
-def test_its_figures(own_run):
-    visualize.main([str(own_run), "--gpu", "cpu"])
-    stop_logging()
-    written = {path.stem for path in (own_run / "figures").glob("*.png")}
-    assert written >= {"cmc", "curves", "distances", "embedding", "masks", "ranked_lists_cosine"}
-
-
-def test_its_table(own_run, table, capsys):
+def test_its_table_and_the_report_s_figures(own_run, table, capsys):
     assert reproduce.main([*table, "--collect"]) == 0
     assert ": 1 of 1 runs are finished" in capsys.readouterr().out
-    assert "folder/i2v" in (Path(table[4]) / "own" / "report.html").read_text()
+    page = (Path(table[4]) / "own" / "report.html").read_text()
+    assert "folder/i2v" in page and "Map of the embeddings" in page
 
 
 def test_a_gallery_has_the_names_of_identities(folder_root):
