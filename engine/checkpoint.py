@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from configs.defaults import BOTH, MODEL_KEYS, NOTHING, TEST, affecting
+from engine.portable import SUFFIX, read_portable
 from engine.states import CONTENT, ORIGIN, PROGRESS
 from utils.errors import UserError
 from utils.files import expanded
@@ -57,12 +58,14 @@ class Checkpoint(NamedTuple):
 def open_checkpoint(path: str, best: bool) -> Checkpoint:
     """Read a checkpoint file, or that of a run folder: of its last state, or of the model that it tests (`best`).
 
-    Never runs code from the file. Raises UserError for a missing, damaged or foreign file, and for one that holds what no
-    run writes.
+    A safetensors file says for a test which model it holds; a training starts from it as from weights alone. Never runs
+    code from the file. Raises UserError for a missing, damaged or foreign file, and for one that holds what no run writes.
     """
     file = expanded(path)
     if file.is_dir():
         file = _choose(file, best)
+    if file.suffix == SUFFIX:
+        return _portable(file, best)
     try:
         content = load_torch(file)
     except UserError as error:
@@ -78,9 +81,19 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
     _require(file, content, CONTENT)
     if not (file.parent / RECORD).is_file() and not best:
         logger.warning(f"{file} lies in no run folder: the run continues in a new one")
-    origin = Origin(**{name: content["origin"][name] for name in Origin._fields})
     states = {name: content.get(name, {}) for name in STATES}  # those of older versions hold no criterion
-    return Checkpoint(file, content["model"], origin, states)
+    return Checkpoint(file, content["model"], _origin(content), states)
+
+
+def _portable(file: Path, best: bool) -> Checkpoint:
+    weights, said = read_portable(file)
+    if said is None or not best:
+        return Checkpoint(file, weights, None, {})
+    return Checkpoint(file, weights, _origin(said), {"progress": said["progress"]})
+
+
+def _origin(content: Mapping[str, Any]) -> Origin:
+    return Origin(**{name: content["origin"][name] for name in Origin._fields})
 
 
 def _unwrapped(content: Any) -> Any:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from configs import load_config
 from configs.defaults import VECTOR_KEYS
 from data.images.decode import load_image
-from engine.checkpoint import load_weights_into, open_checkpoint
+from engine.checkpoint import Checkpoint, load_weights_into, open_checkpoint
 from engine.gallery.card import card_of
 from models import build_model
 from models.fusion import folded
 from utils.errors import UserError, pick
 from utils.images import normalise
+from utils.tensors import digest
 from utils.types import Modality
 
 MODALITIES = {modality.name.lower(): modality for modality in Modality}
@@ -76,8 +77,30 @@ class Embedder:
         return F.normalize(vectors, dim=1).cpu()
 
 
+class Opened(NamedTuple):
+    """A trained model as its file holds it: in training mode, on the CPU, nothing of it fused."""
+
+    checkpoint: Checkpoint
+    model: nn.Module
+    cfg: CfgNode  # of a test of it
+
+    def embedder(self, device: torch.device | str = "cpu") -> Embedder:
+        assert self.checkpoint.origin is not None
+        embedder = Embedder(self.model, self.cfg.image_size, torch.device(device), self.checkpoint.origin.config)
+        embedder.card = card_of(self.checkpoint, embedder)
+        return embedder
+
+
 def open_model(path: str | Path, device: torch.device | str = "cpu") -> Embedder:
     """The model of a checkpoint file, or the best one of a run folder, built from the checkpoint alone.
+
+    Raises UserError as of `open_trained`.
+    """
+    return open_trained(path).embedder(device)
+
+
+def open_trained(path: str | Path) -> Opened:
+    """The same before it is made to embed fast.
 
     Raises UserError for a file that is missing, damaged or foreign, and for weights alone, which say no configuration.
     """
@@ -90,9 +113,7 @@ def open_model(path: str | Path, device: torch.device | str = "cpu") -> Embedder
     cfg = load_config(None, opts, (str(checkpoint.path), checkpoint.origin.config))
     model = build_model(cfg, checkpoint.origin.num_ids)
     load_weights_into(model, checkpoint, allow_other_head=False)
-    embedder = Embedder(model, cfg.image_size, torch.device(device), checkpoint.origin.config)
-    embedder.card = card_of(checkpoint, embedder)
-    return embedder
+    return Opened(checkpoint, model, cfg)
 
 
 def model_hash(model: nn.Module, size: tuple[int, int], config: Mapping[str, Any]) -> str:
@@ -101,8 +122,4 @@ def model_hash(model: nn.Module, size: tuple[int, int], config: Mapping[str, Any
     Whatever file the weights come from, the same model has the same hash.
     """
     shaping = {key: config[key] for key in sorted(VECTOR_KEYS & config.keys())}
-    digest = hashlib.sha256(json.dumps([list(size), shaping]).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest(model.state_dict(), json.dumps([list(size), shaping]).encode())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def is_weights(content: Any) -> bool:
     """Whether the content of a torch file is a state dict: names to tensors, not empty."""
     return isinstance(content, dict) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
+
+
+def digest(named: Mapping[str, Tensor], start: bytes = b"") -> str:
+    """SHA-256, in hex, of `start` and of tensors: names, types, shapes and bytes, [N, ...] each, in the order of names."""
+    found = hashlib.sha256(start)
+    for name, value in sorted(named.items()):
+        found.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def like(tensor: Tensor) -> Kind:
