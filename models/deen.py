@@ -68,7 +68,7 @@ class DEEN(nn.Module):
         branches = gem_pool(self.features(maps), p=1.0).chunk(BRANCHES)
         pooled = torch.cat([restored(branch, order) for branch in branches])
         embeddings = self.bn_neck(pooled)
-        rows = torch.arange(len(images), device=pooled.device).repeat(BRANCHES)
+        rows = torch.arange(images.shape[0], device=pooled.device).repeat(BRANCHES)
         return Output(embeddings, self.classifier(embeddings), pooled, rows)
 
     def embed(self, images: Tensor, modalities: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class DEEN(nn.Module):
         if self.vector in SHARES:
             return torch.cat(joined(self.vector, output.pooled, output.embeddings).chunk(BRANCHES), dim=1)
         vectors = output.embeddings if self.vector == "neck" else output.pooled
-        return unit(vectors[: len(images)])
+        return unit(vectors[: images.shape[0]])
 
     def groups(self) -> dict[str, Group]:
         """Parameters for the optimiser: all but neck and classifier learn at a tenth of the rate."""

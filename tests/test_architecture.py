@@ -27,6 +27,7 @@ CFG_EDGES = {"data_root", "infrared_root", "describe", "_loader", "rankings", "r
 TOOLS_MAY_IMPORT = {
     "checkup": set(),
     "experiments": set(),
+    "exporting": {"synthetic"},
     "figures": set(),
     "serving": set(),
     "synthetic": set(),

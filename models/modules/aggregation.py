@@ -49,7 +49,7 @@ class PositionAttention(nn.Module):
         theta, phi, g = _halved(self.theta(high)), _halved(self.phi(low)), _halved(self.g(low))
         y = attended(theta, phi, g / g.shape[2])
         # Transposed and read back: rows of the product become positions, two to a channel.
-        return high + self.W(y.reshape(len(high), -1, *high.shape[2:]))
+        return high + self.W(y.reshape(high.shape[0], -1, *high.shape[2:]))
 
 
 def _halved(maps: Tensor) -> Tensor:

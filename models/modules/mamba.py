@@ -85,7 +85,8 @@ def selective_scan(x: Tensor, steps: Tensor, decay: Tensor, write: Tensor, read:
     """
     state = x.new_zeros(*x.shape[:2], decay.shape[1])
     outputs = []
-    for parts in zip(*(part.split(CHUNK, dim=2) for part in (x, steps, write, read))):
+    for start in range(0, x.shape[2], CHUNK):
+        parts = [part[..., start : start + CHUNK] for part in (x, steps, write, read)]
         if torch.is_grad_enabled():
             y, state = checkpoint(_chunk, state, decay, *parts, use_reentrant=False)
         else:

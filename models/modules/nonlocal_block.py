@@ -27,7 +27,7 @@ class NonLocalBlock(nn.Module):
         joined = F.conv2d(x, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
         theta, phi, g = joined.flatten(2).chunk(3, dim=1)
         y = attended(theta, phi, g / g.shape[2])
-        return x + self.W(y.reshape(len(x), -1, *x.shape[2:]))
+        return x + self.W(y.reshape(x.shape[0], -1, *x.shape[2:]))
 
 
 def residual_end(inner: int, channels: int) -> nn.Sequential:

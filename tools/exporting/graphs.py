@@ -1,0 +1,139 @@
+"""What stands before a network's graph: pixels of any size, resized and normalised; and a modality that may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tools.exporting.network import IMAGES, MODALITY, OPSET
+from utils.extras import require
+from utils.images import IMAGENET_MEAN, IMAGENET_STD
+from utils.types import Modality
+
+PIXELS = ["batch", "height", "width", 3]
+
+
+class Parts:
+    """Nodes and constants of a graph that grows; results are named after what they are."""
+
+    def __init__(self):
+        onnx = require("onnx", "an export")
+        self.make, self.constant = onnx.helper.make_node, onnx.numpy_helper.from_array
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operation: str, inputs: list[str | np.ndarray], output: str, **attributes: Any) -> str:
+        """An array among the inputs becomes a constant; "" is an input that is left out."""
+        names = []
+        for value in inputs:
+            if not isinstance(value, str):
+                self.constants.append(self.constant(value, f"{output}/{len(names)}"))
+                value = self.constants[-1].name
+            names.append(value)
+        self.nodes.append(self.make(operation, names, [output], name=output, **attributes))
+        return output
+
+
+def resize(parts: Parts, images: str, size: tuple[int, int]) -> str:
+    """[B, h, w, 3] uint8 -> [B, 3, H, W] float32, whole grey levels: within one of Pillow's bilinear resizing.
+
+    As Pillow does, it rounds after each direction, and is mostly equal. What lies in the middle between two levels falls to
+    either side by the last bit, so in the first direction it is left there: else it could end two levels away.
+    """
+    planes = parts.add("Transpose", [images], "resize/planes", perm=[0, 3, 1, 2])
+    levels = parts.add("Cast", [planes], "resize/levels", to=1)  # float32
+    way = {"mode": "linear", "antialias": 1, "exclude_outside": 1}
+    wide = parts.add("Resize", [levels, "", "", np.array(size[1:])], "resize/horizontal", axes=[3], **way)
+    rounded = _rounded(parts, wide)
+    distance = parts.add("Abs", [parts.add("Sub", [wide, rounded], "resize/change")], "resize/distance")
+    between = parts.add("Greater", [distance, np.float32(0.499)], "resize/between")
+    kept = parts.add("Where", [between, wide, rounded], "resize/kept")
+    return _rounded(parts, parts.add("Resize", [kept, "", "", np.array(size[:1])], "resize/vertical", axes=[2], **way))
+
+
+def _rounded(parts: Parts, levels: str) -> str:
+    """Halves upwards, as Pillow does."""
+    return parts.add("Floor", [parts.add("Add", [levels, np.float32(0.5)], f"{levels}/raised")], f"{levels}/rounded")
+
+
+def normalise(parts: Parts, levels: str) -> str:
+    """[B, 3, H, W] float32 grey levels -> the same as utils/images.py normalises them."""
+    mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    scaled = parts.add("Div", [levels, np.float32(255)], "normalise/scaled")
+    centred = parts.add("Sub", [scaled, mean], "normalise/centred")
+    return parts.add("Div", [centred, std], "normalise/normalised")
+
+
+def with_pixels(core: Any, size: tuple[int, int]) -> Any:
+    """The core's graph behind resizing and normalising: images [batch, height, width, 3] uint8, modality [batch] int64."""
+    onnx = require("onnx", "an export")
+    parts = Parts()
+    normalised = normalise(parts, resize(parts, IMAGES, size))
+    model = _copied(core)
+    _reads(model, IMAGES, normalised)
+    inputs = [
+        onnx.helper.make_tensor_value_info(IMAGES, onnx.TensorProto.UINT8, PIXELS),
+        onnx.helper.make_tensor_value_info(MODALITY, onnx.TensorProto.INT64, ["batch"]),
+    ]
+    return _with(model, parts, inputs)
+
+
+def reads_modality(core: Any) -> bool:
+    """Whether the network's vectors depend on the modality."""
+    return MODALITY in {value.name for value in core.graph.input}
+
+
+def with_default(core: Any, modality: Modality) -> Any:
+    """The core's graph, whose modality is one for each image, one for all, or left out and then this one."""
+    onnx = require("onnx", "an export")
+    model, parts = _copied(core), Parts()
+    images = next(value for value in model.graph.input if value.name == IMAGES)
+    if not reads_modality(core):
+        return model
+    count = parts.add("Shape", [IMAGES], "modality/batch", start=0, end=1)
+    _reads(model, MODALITY, parts.add("Expand", [MODALITY, count], "modality/each"))
+    parts.constants.append(parts.constant(np.array([int(modality)]), MODALITY))
+    given = onnx.helper.make_tensor_value_info(MODALITY, onnx.TensorProto.INT64, ["one_or_batch"])
+    return _with(model, parts, [images, given])
+
+
+def resizing(size: tuple[int, int]) -> Any:
+    """A graph of the resizing alone: images [batch, height, width, 3] uint8 -> levels [batch, 3, H, W] float32."""
+    onnx = require("onnx", "an export")
+    parts, types, info = Parts(), onnx.TensorProto, onnx.helper.make_tensor_value_info
+    levels = resize(parts, IMAGES, size)
+    given, made = info(IMAGES, types.UINT8, PIXELS), info(levels, types.FLOAT, ["batch", 3, *size])
+    graph = onnx.helper.make_graph(parts.nodes, "resizing", [given], [made], parts.constants)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8)
+
+
+def signed(model: Any, about: Mapping[str, str]) -> Any:
+    """The model with these texts among its metadata, checked. It holds all its weights."""
+    onnx = require("onnx", "an export")
+    onnx.helper.set_model_props(model, dict(about))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _copied(model: Any) -> Any:
+    found = type(model)()
+    found.CopyFrom(model)
+    return found
+
+
+def _reads(model: Any, before: str, after: str) -> None:
+    """Let every node that reads one value read another."""
+    for node in model.graph.node:
+        node.input[:] = [after if name == before else name for name in node.input]
+
+
+def _with(model: Any, parts: Parts, inputs: list[Any]) -> Any:
+    """The model with other inputs, and with the parts before its nodes."""
+    graph, nodes = model.graph, list(model.graph.node)
+    for field, values in ((graph.input, inputs), (graph.node, [*parts.nodes, *nodes])):
+        del field[:]
+        field.extend(values)
+    graph.initializer.extend(parts.constants)
+    return model

@@ -1,0 +1,123 @@
+"""The folder of an export: written beside its place, and there at once when everything in it was compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.embed import MODALITIES, Embedder
+from utils.errors import UserError, reason
+from utils.files import PARTIAL, read_json
+from utils.images import IMAGENET_MEAN, IMAGENET_STD
+
+FORMAT = "mcja-export-1"
+WHOLE, CORE, PORTABLE = "model.onnx", "model-core.onnx", "model.safetensors"
+CARD, SCRIPT, SIDECAR = "card.json", "use.py", f"{CORE}.metadata.json"
+FILES = {WHOLE, CORE, PORTABLE, CARD, SCRIPT, SIDECAR}
+
+
+def require_place(out: Path, overwrite: bool) -> None:
+    """UserError where an export cannot go: its place is taken by anything but an export that may be replaced."""
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or give another one")
+    if not out.exists() or out.is_dir() and not any(out.iterdir()):
+        return
+    if not out.is_dir() or not _is_ours(out):
+        raise UserError(f"--out {out}: exists, and holds other things than an export; give another folder")
+    if not overwrite:
+        raise UserError(f"--out {out}: holds an export; --overwrite replaces it")
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        card = read_json(folder / CARD)
+    except UserError:
+        return False
+    return isinstance(card, dict) and card.get("format") == FORMAT and {p.name for p in folder.iterdir()} <= FILES
+
+
+@contextmanager
+def publishing(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out` that takes its place at the end, or is removed, whatever goes wrong.
+
+    UserError where it cannot be written; what was at `out` is then as it was.
+    """
+    partial: Path | None = None
+    try:
+        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
+        partial.chmod(0o755)
+        yield partial
+        if out.exists():
+            before = partial.with_suffix(".before")
+            out.rename(before)
+            partial.rename(out)
+            shutil.rmtree(before)
+        else:
+            partial.rename(out)
+    except OSError as error:
+        raise UserError(f"--out {out}: could not be written ({error.strerror or reason(error)})") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def card(embedder: Embedder, reads_modality: bool, default: str) -> dict[str, Any]:
+    """What the files are, for people and for programs that run them: plain values.
+
+    reads_modality: whether vectors depend on it. default: the modality that model-core.onnx assumes where it is left out.
+    """
+    height, width = embedder.size
+    vectors = {"vectors": {"type": "float32", "shape": ["batch", embedder.dimension]}}
+    pixels = {"type": "uint8", "shape": ["batch", "height", "width", 3], "colour_order": "RGB"}
+    normalised = {"type": "float32", "shape": ["batch", 3, height, width], "colour_order": "RGB"}
+    modality = {"type": "int64", "values": {name: int(value) for name, value in MODALITIES.items()}}
+    one = {**modality, "shape": ["one_or_batch"], "default": default}
+    return {
+        **embedder.card,
+        "format": FORMAT,
+        "files": {
+            WHOLE: {"inputs": {"images": pixels, "modality": {**modality, "shape": ["batch"]}}, "outputs": vectors},
+            CORE: {
+                "inputs": {"images": normalised, **({"modality": one} if reads_modality else {})},
+                "outputs": vectors,
+            },
+        },
+        "reads_modality": reads_modality,
+        "preprocessing": {  # of model-core.onnx; model.onnx does it itself
+            "input_size": [height, width],
+            "interpolation": "bilinear",
+            "antialias": True,
+            "keep_ratio": False,
+            "colour_order": "RGB",
+            "scale": 1 / 255,
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+        },
+        "embedding": {"size": embedder.dimension, "unit_length": True, "distance": "cosine"},
+    }
+
+
+def sidecar(embedder: Embedder) -> dict[str, Any]:
+    """What BoxMOT keeps beside an exported network, by its own names."""
+    size = list(embedder.size)
+    return {
+        "schema_version": 1,
+        "model_name": embedder.card["method"],
+        "img_size": size,
+        "preprocess": "resize",
+        "model_kwargs": {"img_size": size},
+        "model_kwargs_schema_version": 1,
+    }
+
+
+def write_texts(folder: Path, embedder: Embedder, reads_modality: bool, default: str) -> None:
+    """The card, the trackers' file and the script."""
+    for name, content in ((CARD, card(embedder, reads_modality, default)), (SIDECAR, sidecar(embedder))):
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
+    shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
