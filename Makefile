@@ -1,5 +1,5 @@
-# `make demo`, `make tables` and `make test` do everything on a fresh machine. SMOKE=1 makes the first two a matter of
-# seconds.
+# `make demo`, `make serve`, `make tables` and `make test` do everything on a fresh machine. SMOKE=1 makes all but the last
+# a matter of seconds.
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -12,15 +12,17 @@ DEMO_DATA := --train-ids 12 --val-ids 2 --test-ids 6 --images 2 --size 64 32
 DEMO_KEYS := num_epoch 1 eval_interval 1 p_size 4 k_size 4 image_size "(64, 32)"
 TABLE := demo_ablation_smoke
 TABLE_OPTIONS := --jobs 2 --results $(DEMO)/results
+SERVE_OPTIONS := --port 0 --check
 else
 DEMO_ROOT := $(DEMO)/SYSU-MM01
 DEMO_DATA := --train-ids 64 --val-ids 8 --test-ids 40 --images 4
 DEMO_KEYS :=
 TABLE := demo_ablation_quick
 TABLE_OPTIONS :=
+SERVE_OPTIONS := --open
 endif
 
-.PHONY: demo tables lint test install install-serve torchsort clean
+.PHONY: demo serve tables lint test install install-serve torchsort clean
 
 demo: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
@@ -32,6 +34,14 @@ tables: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
 	$(PY) -m tools.reproduce configs/tables/$(TABLE).yml --device cpu $(TABLE_OPTIONS) \
 		data_root $(DEMO_ROOT) cache_dir $(DEMO)/cache
+
+# The page, with the newest model of `make demo` and its test images; SMOKE=1 answers one search and ends.
+serve: install-serve
+	@run=$$($(PY) -m tools.summarize --newest $(DEMO)/ckptlog | sed -n 's/^run folder: //p') && \
+		{ [ -n "$$run" ] || { echo "make demo$(if $(SMOKE), SMOKE=1) trains a model; do that first" >&2; exit 2; }; } && \
+		gallery="$$run/gallery/$(notdir $(DEMO_ROOT))" && mkdir -p "$$run/gallery" && \
+		$(PY) -m tools.embed "$$run" $(DEMO_ROOT) --dataset sysu --out "$$gallery" && \
+		$(PY) -m tools.serve "$$gallery" --model "$$run" $(SERVE_OPTIONS)
 
 lint: install
 	$(PY) -m ruff check .
