@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -77,3 +80,19 @@ def make_gallery(root: Path, identities: int = 6, cameras: str = "123", names: t
         csv.writer(stream).writerows((number, *row) for number, row in enumerate(rows))
     (root / "card.json").write_text(json.dumps({**CARD, "rows": len(rows)}))
     return root
+
+
+@contextmanager
+def running(app) -> Iterator[str]:
+    """The address of a server that answers on a free port, in a thread of this process."""
+    import uvicorn
+
+    from tools.serving.listening import address_of, listen
+
+    with listen("127.0.0.1", 0) as socket:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+        thread.start()
+        yield address_of(socket)
+        server.should_exit = True
+        thread.join(20)

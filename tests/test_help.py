@@ -13,6 +13,7 @@ import main
 from benchmarks import campaign, embed_memory, epoch, memory, methods, retrieval, step
 from benchmarks import input as inputs
 from benchmarks import search as searching
+from benchmarks import serve as load
 from tools import (
     contact_sheet,
     doctor,
@@ -34,6 +35,7 @@ HOME = Path(main.__file__).parent
 COMMANDS = {
     "main": main.parse,
     "benchmarks.campaign": campaign.parse,
+    "benchmarks.serve": load.parse,
     "tools.contact_sheet": contact_sheet.main,
     "tools.doctor": doctor.parse,
     "tools.embed": embed.parse,

@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import serve as benchmark
 from engine.embed import open_model
 from engine.gallery.folder import open_gallery
-from tests.serving import CARD, Quarters, make_gallery
+from tests.serving import CARD, Quarters, make_gallery, running
 from tools import serve
 from utils.cli import exit_code
 
@@ -486,7 +487,7 @@ def test_every_answer_is_guarded(client):
     for path in ("/", "/nowhere", "/static/style.css", "/image/first/0", "/api/galleries"):
         headers = client.get(path, headers={"origin": "http://evil.example"}).headers
         assert (
-            "default-src 'none'" in headers["content-security-policy"] and headers["referrer-policy"] == "no-referrer"
+            "default-src 'none'" in headers["content-security-policy"] and headers["referrer-policy"] == "same-origin"
         )
         assert headers["x-content-type-options"] == "nosniff" and "access-control-allow-origin" not in headers
 
@@ -528,6 +529,17 @@ def test_the_model_works_on_one_image_at_a_time(root):
             for thread in threads:
                 step(thread)
     assert codes == [200] * 12 and most == 1
+
+
+def test_many_clients_get_answers(root, capsys):
+    with running(build_app(Quarters(), [open_gallery(root)])) as address:
+        benchmark.main([address, "--clients", "12", "--seconds", "0.5"])
+    assert re.search(r"12 clients, \d+ s: [1-9]\d* requests \(\d+ a second\), 0 errors\n", capsys.readouterr().out)
+
+
+def test_the_benchmark_says_where_nobody_answers(capsys):
+    assert exit_code(partial(benchmark.main, ["http://127.0.0.1:1/"])) == 2
+    assert "start it first" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts

@@ -37,8 +37,6 @@ def shots(row: int) -> list[tuple[str, str, tuple[int, int], bool]]:
         ("page_start", "/", WIDE, False),
         ("page_result", f"{search}&top=10&rerank=1", WIDE, False),
         ("page_phone", search, PHONE, False),
-        ("page_phone_two", f"{search}&top=10&rerank=1", PHONE, False),
-        ("page_night", search, WIDE, True),
     ]
 
 

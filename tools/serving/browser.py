@@ -35,8 +35,8 @@ def shot(url: str, size: tuple[int, int], night: bool = False) -> bytes:
         ) from None
 
 
-def open_browser(size: tuple[int, int], night: bool = False) -> Any:
-    """Chromium without a window, whose page is (width, height) pixels large."""
+def open_browser(size: tuple[int, int], night: bool = False, logs: bool = False) -> Any:
+    """Chromium without a window, whose page is (width, height) pixels large. logs: keep what it asks and complains of."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -44,13 +44,20 @@ def open_browser(size: tuple[int, int], night: bool = False) -> Any:
     driver = webdriver.ChromeService(shutil.which("chromedriver"))  # None: selenium looks for one, and may download it
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(argument)
+    if logs:
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options, driver)
-    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    resize(browser, size)
     if night:
         dark = [{"name": "prefers-color-scheme", "value": "dark"}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
     return browser
+
+
+def resize(browser: Any, size: tuple[int, int]) -> None:
+    """Make the page (width, height) pixels large, also smaller than a window can be."""
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def smaller(png: bytes) -> bytes:

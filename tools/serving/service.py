@@ -22,7 +22,7 @@ from utils.files import require_regular
 
 Result = TypeVar("Result")
 WAITING = 200  # requests for the model; more are refused
-BODIES = 4  # uploads that are read at a time, each held in memory
+BODIES = 16  # uploads that are held in memory at a time
 
 
 class Model(Protocol):
