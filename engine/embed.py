@@ -40,7 +40,7 @@ class Embedder:
     """A trained model that turns images into vectors of unit length, whose inner products are cosines.
 
     size: (height, width) in pixels of its images. config: of the run that trained it. `hash` names the model, `dimension` is
-    D, and `card` says what the model is (engine/gallery/card.py); open_model fills it.
+    D; `card` says what the model is (engine/gallery/card.py) and `file` where it lies, both from open_model.
     """
 
     def __init__(self, model: nn.Module, size: tuple[int, int], device: torch.device, config: Mapping[str, Any]):
@@ -50,6 +50,7 @@ class Embedder:
         self.device = device
         self.config = dict(config)
         self.card: dict[str, Any] = {}
+        self.file: Path | None = None
         self.dimension = self(torch.zeros(1, 3, *self.size, dtype=torch.uint8), Modality.VISIBLE).shape[1]
 
     @torch.inference_mode()

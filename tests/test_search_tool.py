@@ -254,6 +254,22 @@ def test_a_sheet_has_room_for_so_many_lines(tmp_path, caplog, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
+def test_the_gallery_says_where_its_model_lies_and_which_modality_it_lacks(rows, embedder, trained, tmp_path, capsys):
+    """The shortest command: a visible gallery, and an image of another folder, which is taken as infrared."""
+    visible = [row for row in rows if row[3] == "visible"]
+    own = write_gallery(tmp_path / "g", embedder, visible)
+    card = {**embedder.card, "rows": len(visible)}
+    image = Path(shutil.copy(infrared(rows)[0], tmp_path / "night.jpg"))
+    for file, code in ((embedder.file, 0), (tmp_path / "gone.pth", 2), ("", 2)):
+        (own / "card.json").write_text(json.dumps({**card, "file": str(file)}))
+        assert exit_code(lambda: search.main([str(own), str(image), "--top", "1", "--json"])) == code
+        printed, error = capsys.readouterr()
+        if code:
+            assert error.endswith("give it by --model\n") and (f"{file}" or "names no model") in error
+        else:
+            assert json.loads(printed)["queries"][0]["modality"] == "infrared"
+
+
 def test_another_model_is_refused_by_its_hash(gallery, rows, ask, tmp_path):
     own = shutil.copytree(gallery, tmp_path / "g")
     card = json.loads((own / "card.json").read_text())

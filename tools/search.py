@@ -1,7 +1,7 @@
 """Find the images of a gallery that are nearest to some images.
 
-python -m tools.search GALLERY photo.png --model RUN --modality infrared
-python -m tools.search GALLERY photo.png --model RUN --modality infrared --rerank --out sheet.png
+python -m tools.search GALLERY photo.png --modality infrared
+python -m tools.search GALLERY photo.png --modality infrared --rerank --out sheet.png
 
 GALLERY is a folder that tools.embed wrote with the same model, or, with --milvus, a collection that tools.hand_over made of
 one. An image that lies in the gallery does not find itself.
@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from engine.embed import MODALITIES, open_model
-from engine.gallery.folder import Gallery, require_model
+from engine.gallery.folder import Gallery, model_file, require_model
 from engine.gallery.milvus import Collection
 from engine.gallery.search import INDEXES, recall
 from engine.gallery.sources import PARENT
@@ -44,7 +44,7 @@ def answer(args: argparse.Namespace, gallery: Gallery | Collection) -> None:
     """Search, and say what was found."""
     allowed = among(gallery, args.among, args.camera)
     queries = queries_of(gallery, args.images, args.modality, args.identity)
-    embedder = open_model(args.model, pick_device(args.device))
+    embedder = open_model(args.model or model_file(gallery), pick_device(args.device))
     require_model(gallery, embedder)
     vectors = np.concatenate([embedder([query.path], query.modality).numpy() for query in queries])
     asked = partial(search, queries=queries, vectors=vectors, top=args.top, allowed=allowed, rerank=args.rerank)
@@ -88,13 +88,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         type=expanded,
-        required=True,
-        help="Embed the images by the model that made GALLERY: a run folder or a checkpoint.",
+        help="Embed the images by the model that made GALLERY: a run folder or a checkpoint (default: where GALLERY says "
+        "that it lay).",
     )
     parser.add_argument(
         "--modality",
         choices=sorted(MODALITIES),
-        help="Say which sensor took the images (default: what GALLERY says of those that lie in it).",
+        help="Say which sensor took the images (default: what GALLERY says of those that lie in it; for others, the "
+        "modality that a GALLERY folder has no image of).",
     )
     parser.add_argument(
         "--identity",

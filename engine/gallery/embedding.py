@@ -21,7 +21,7 @@ from data.images.decode import load_image
 from data.images.workers import PatientLoader, asked_workers, workers_with_room
 from engine.embed import Embedder
 from engine.gallery.card import HASH
-from engine.gallery.folder import CARD_FILE, IMAGES, Row, read_card, read_images
+from engine.gallery.folder import CARD_FILE, IMAGES, MODEL_FILE, Row, read_card, read_images
 from engine.gallery.listing import Filled, Listing
 from engine.gallery.writer import PART, STATE, State, Writer, held, publish, read_state, started
 from utils.errors import UserError, shown
@@ -106,7 +106,7 @@ def embed_into(
             if not state.complete:
                 with Writer(root, state, embedder.dimension) as writer:
                     _embed(writer, embedder, listing, batch, workers)
-                    _finish(writer, card or embedder.card, request)
+                    _finish(writer, {**(card or embedder.card), MODEL_FILE: str(embedder.file or "")}, request)
             publish(root)
             return Outcome(state.rows, state.rows - (card["rows"] if card else 0), state.left_out, False)
 

@@ -19,10 +19,11 @@ import numpy as np
 from engine.gallery.card import CARD, Model
 from utils.errors import UserError, reason
 from utils.files import expanded, read_json, require_regular
-from utils.schema import MOST, both, misfit, optional, whole
+from utils.schema import MOST, TEXT, both, misfit, optional, whole
 from utils.types import Modality
 
 VECTORS, IMAGES, CARD_FILE = "vectors.npy", "images.csv", "card.json"
+MODEL_FILE = "file"  # entry of a gallery's card: where its model lay, empty where nobody knows
 HEADER = ["row", "path", "identity", "camera", "modality"]
 MODALITIES = frozenset(modality.name.lower() for modality in Modality)
 WAY = "give a folder that tools.embed wrote, or embed the images again"
@@ -72,7 +73,7 @@ def open_gallery(path: str | Path) -> Gallery:
 def read_card(root: Path) -> dict[str, Any]:
     """What card.json says. UserError where the folder is no gallery."""
     card = read_json(root / CARD_FILE, hint=WAY)
-    if wrong := misfit(card, both(CARD, {"rows": optional(whole(0, MOST))})):
+    if wrong := misfit(card, both(CARD, {"rows": optional(whole(0, MOST)), MODEL_FILE: optional(TEXT)})):
         raise UserError(f"{root / CARD_FILE}: not as tools.embed writes it: {wrong}; {WAY}")
     return card
 
@@ -100,6 +101,15 @@ def require_model(gallery: Gallery, embedder: Model) -> None:
             f"{gallery.root}: made by the model {gallery.card['model'][:12]} ({gallery.card['method']}), not by this "
             f"one, {embedder.hash[:12]}: give that model, or embed the images again with this one"
         )
+
+
+def model_file(gallery: Gallery) -> Path:
+    """The checkpoint that the gallery was made with. UserError where it is gone."""
+    path = Path(gallery.card.get(MODEL_FILE) or "")
+    if not path.is_file():
+        gone = f"its model lay in {path}, where no file is" if gallery.card.get(MODEL_FILE) else "it names no model"
+        raise UserError(f"{gallery.root}: {gone}; give it by --model")
+    return path
 
 
 def mapped_vectors(path: Path, dimension: int) -> np.memmap:

@@ -13,7 +13,7 @@ from engine.gallery.folder import Gallery
 from engine.gallery.milvus import Collection
 from engine.gallery.search import Found, Index, reranked, without
 from engine.gallery.sources import PARENT
-from tools.searching.galleries import rows_of
+from tools.searching.galleries import absent_modality, rows_of
 from utils.errors import UserError
 
 CANDIDATES = 100  # so many of the nearest images are re-ranked among themselves
@@ -53,15 +53,16 @@ def queries_of(
 ) -> list[Query]:
     """The images as queries; what the gallery knows of those that lie in it serves where nothing else is said.
 
-    modality: of all. identity: PARENT where the folder in which an image lies names it. UserError for an image whose
-    modality nobody says.
+    modality: of all; None: an image that does not lie there is of the modality of which there is none. identity: PARENT
+    where the folder in which an image lies names it. UserError for an image whose modality nobody says.
     """
     names = [os.path.abspath(image) for image in images]
+    absent = None if modality else absent_modality(gallery)
     rows = rows_of(gallery, {*names, *map(os.path.realpath, names)})
     queries = []
     for image, name in zip(images, names):
         own = sorted({*rows[name], *rows[os.path.realpath(name)]})
-        kind = modality or next((gallery.modalities[row] for row in own), None)
+        kind = modality or next((gallery.modalities[row] for row in own), absent)
         if kind is None:
             raise UserError(f"{image}: say which sensor took it: --modality visible or --modality infrared")
         known = next((gallery.identities[row] for row in own), "")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.embed import MODALITIES
 from engine.gallery.folder import Gallery, open_gallery
 from engine.gallery.milvus import Collection, connected, open_collection
 from utils.errors import UserError
@@ -36,6 +37,12 @@ def rows_of(gallery: Gallery | Collection, names: set[str]) -> defaultdict[str, 
         if path in names:
             rows[path].append(row)
     return rows
+
+
+def absent_modality(gallery: Gallery | Collection) -> str | None:
+    """The modality that no image of a folder has; None where both have some, and for a collection, which is not read."""
+    there = set() if isinstance(gallery, Collection) else set(gallery.modalities)
+    return MODALITIES[there.pop()].other.name.lower() if len(there) == 1 else None
 
 
 def among(gallery: Gallery | Collection, modality: str | None, cameras: Sequence[str]) -> np.ndarray | str | None:
