@@ -16,6 +16,7 @@ BLOCK_BYTES = 2**27  # of gallery vectors that are multiplied at once
 QUERIES_AT_ONCE = 64
 RESCORED = 4096  # rows whose products are computed in float64 at a time
 EPSILON = 2.0**-24  # relative rounding of float32
+CANDIDATES = 100  # so many of the nearest images are re-ranked among themselves, where a person searches
 NOTHING = -1  # the row of a place that no image has
 
 

@@ -11,12 +11,10 @@ import numpy as np
 
 from engine.gallery.folder import Gallery
 from engine.gallery.milvus import Collection
-from engine.gallery.search import Found, Index, reranked, without
+from engine.gallery.search import CANDIDATES, Found, Index, reranked, without
 from engine.gallery.sources import PARENT
 from tools.searching.galleries import absent_modality, rows_of
 from utils.errors import UserError
-
-CANDIDATES = 100  # so many of the nearest images are re-ranked among themselves
 
 
 class Query(NamedTuple):

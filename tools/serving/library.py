@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.gallery.folder import Gallery
-from engine.gallery.search import INDEXES, reranked
+from engine.gallery.search import CANDIDATES, INDEXES, reranked
 from tools.serving.asked import Browsed, Filters, Refusal, Wanted
 from tools.serving.columns import column, ordered, unique
 from utils.errors import shown
 
-CANDIDATES = 100  # so many of the nearest images are re-ranked among themselves
 INFRARED, VISIBLE = "infrared", "visible"
 OTHER = {INFRARED: VISIBLE, VISIBLE: INFRARED}
 
