@@ -48,6 +48,26 @@ def test_a_yml_names_what_there_is_and_nothing_in_vain(path):
     assert rates(cfg) and released_names(cfg)
 
 
+# What the specifications say of a data set; all else is the recipe for SYSU-MM01.
+OWN = {
+    "LLCM_AGW": {"augmentation": "agw_llcm"},
+    "LLCM_MCLNet": {"num_cam": 9},
+    "LLCM_DEEN": {"erase_least": 0.02, "erase_most": 0.4},
+    "LLCM_DJANet": {"vector": "s7"},
+    "RegDB_DEEN": {"erase_least": 0.02, "erase_most": 0.4, "deen_stages": 3},
+    "RegDB_IVReID": {"margin": 0.2, "distillation": "mean"},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("dataset", ["RegDB", "LLCM"])
+def test_recipes_of_other_data_sets(dataset, name):
+    cfg, base = config(f"{dataset}_{name}"), config(f"SYSU_{name}")
+    changed = {key: cfg[key] for key in cfg if cfg[key] != base[key]}
+    general = {"prefix": cfg.prefix, "dataset": dataset.lower()} | ({"mser": cfg.mser} if "mser" in changed else {})
+    assert changed == general | OWN.get(cfg.prefix, {})
+
+
 def test_every_weight_of_a_loss_has_its_entry():
     assert {name for name in load_config() if name.startswith("loss_")} == {f"loss_{name}" for name in LOSSES}
 

@@ -56,7 +56,7 @@ def _scan(
     x: Tensor, steps: Tensor, decay: Tensor, write: Tensor, read: Tensor, skip: Tensor, gate: Tensor, bias: Tensor
 ) -> Tensor:
     """The gated output of the state space, [B, I, L]. x, steps, gate: [B, I, L]; decay: [I, N]; write, read: [B, N, L]."""
-    if x.is_cuda and (kernel := _kernel()) is not None:
+    if (kernel := _kernel(x.device)) is not None:
         write, read, gate = (part.to(x.dtype).contiguous() for part in (write, read, gate))
         return kernel(
             x.contiguous(), steps.contiguous(), decay, write, read, skip.float(), z=gate, delta_bias=bias.float(),
@@ -68,8 +68,10 @@ def _scan(
     return (y + skip[:, None] * x) * F.silu(gate)
 
 
-def _kernel():
-    """mamba_ssm's selective scan, or None where it is not installed."""
+def _kernel(device: torch.device):
+    """mamba_ssm's selective scan, or None where it is not installed or the device is none of its."""
+    if device.type != "cuda":
+        return None
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError:
