@@ -89,6 +89,7 @@ class Opened(NamedTuple):
         assert self.checkpoint.origin is not None
         embedder = Embedder(self.model, self.cfg.image_size, torch.device(device), self.checkpoint.origin.config)
         embedder.card = card_of(self.checkpoint, embedder)
+        embedder.file = self.checkpoint.path.absolute()
         return embedder
 
 
