@@ -28,7 +28,7 @@ from data.samplers import SAMPLERS, Sizes
 from engine.distributed import synchronise_norms
 from models import build_model
 from tests.conftest import TINY, only_run
-from tests.two_processes import KEYS, Steps
+from tests.two_processes import KEYS, RECIPES, Steps
 from utils import device, processes
 from utils.errors import UserError
 from utils.processes import Member
@@ -227,19 +227,10 @@ def computed(tmp_path_factory, sysu_root, start_two):
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-@pytest.fixture
-def one(sysu_root, monkeypatch):
-    """one(*keys): the steps of one process."""
+@pytest.mark.parametrize("name", RECIPES)
+def test_losses_and_gradients_are_those_of_one_process(computed, monkeypatch, sysu_root, name):
     monkeypatch.chdir(HOME)
-    return lambda *keys: Steps(str(sysu_root), *keys).run()
-
-
-@pytest.mark.parametrize(
-    ("name", "keys"),
-    [("both", []), ("cmr", ["loss_id", "false"]), ("recomputed", ["grad_checkpoint", "true"])],
-)
-def test_losses_and_gradients_are_those_of_one_process(computed, one, name, keys):
-    expected = one(*keys)
+    expected = Steps(str(sysu_root), name).run()
     assert len(expected) >= 2
     for rank in range(2):
         steps = computed[rank][name]
@@ -248,7 +239,7 @@ def test_losses_and_gradients_are_those_of_one_process(computed, one, name, keys
             assert torch.equal(step["images"], alone["images"][step["own"]])
             torch.testing.assert_close(step["output"], alone["output"], rtol=1e-10, atol=1e-10)
             unused = {name for name, gradient in alone["gradients"].items() if gradient is None}
-            assert unused == ({"classifier.weight"} if keys[:1] == ["loss_id"] else set())
+            assert unused == ({"classifier.weight"} if name == "cmr" else set())
             for parameter, gradient in alone["gradients"].items():
                 own = step["gradients"][parameter]
                 if gradient is None:

@@ -36,16 +36,31 @@ KEYS = [
 ]
 
 
-class Steps:
-    """Steps of training in float64, by plain gradient descent, with batch norms in eval mode."""
+SMALL = ["backbone", "resnet18", "pretrained", "none"]
+# What is compared with one process, and with which keys: several losses, some alone, and networks that answer more often.
+RECIPES: dict[str, tuple[str, list[str]]] = {
+    "both": ("Demo", []),
+    "cmr": ("Demo", ["loss_id", "false"]),
+    "recomputed": ("Demo", ["grad_checkpoint", "true"]),
+    "caj": ("SYSU_CAJ", ["loss_kl", "0.5", *SMALL]),
+    "deen": ("SYSU_DEEN", SMALL),
+}
 
-    def __init__(self, data_root: str, *keys: str, dtype: torch.dtype = torch.float64):
-        cfg = load_config("configs/Demo.yml", [*KEYS, "data_root", data_root, *keys])
+
+class Steps:
+    """Steps of training in float64, by plain gradient descent, with batch norms in eval mode and nothing dropped."""
+
+    def __init__(self, data_root: str, name: str = "both", dtype: torch.dtype = torch.float64):
+        yml, keys = RECIPES[name]
+        cfg = load_config(f"configs/{yml}.yml", [*KEYS, "data_root", data_root, *keys])
         torch.manual_seed(0)
         benchmark = build_benchmark(cfg, 0)
         self.model = build_model(cfg, benchmark.num_ids).to(dtype)
-        for adapter in self.model.MDA_3:
-            nn.init.constant_(adapter.norm_bn.weight, 0.5)  # at the start it closes the adapter
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+                nn.init.constant_(module.weight, 0.5)  # at the start it closes the adapter or attention before it
         self.loader = build_train_loader(cfg, benchmark, 0, CPU)
         self.generator, self.augment = torch.Generator().manual_seed(0), build_augmentation(cfg)
         self.scaler = gradient_scaler(CPU, None)
@@ -53,8 +68,9 @@ class Steps:
         self.seen: list[dict[str, Any]] = []
 
     def augmentation(self, batch):
-        views = self.augment(batch, self.generator)
-        self.images = views.images
+        views = self.augment(batch, generator=self.generator)
+        places = views.places(batch.own)  # of this process's views among all
+        self.images, self.own = views.images, torch.arange(len(views.rows)) if places is None else places
         for module in self.model.modules():
             module.training = not isinstance(module, nn.modules.batchnorm._BatchNorm)
         return views._replace(images=views.images.to(self.model.classifier.weight.dtype))
@@ -62,7 +78,7 @@ class Steps:
     def run(self) -> list[dict[str, Any]]:
         """Losses, gradients and images of two steps."""
         groups = {"all": Group(list(self.model.parameters()))}
-        optimizers = Optimizers(groups, lambda groups, decay: torch.optim.SGD(groups), 0.01, 0, lambda done: 1)
+        optimizers = Optimizers(groups, lambda groups, decay: torch.optim.SGD(groups), 1e-4, 0, lambda done: 1)
         learner = create_learner(self.model, self.criterion, optimizers, self.augmentation, CPU, None)
         trainer = create_trainer(learner._replace(scaler=self.scaler))
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self.note)
@@ -71,13 +87,12 @@ class Steps:
 
     def note(self, engine: Engine) -> None:
         gradients = {name: p.grad for name, p in self.model.named_parameters() if p.requires_grad}
-        shares = engine.state.batch.shares
         self.seen.append(
             {
                 "output": dict(engine.state.output),
                 "gradients": {name: None if g is None else g.clone() for name, g in gradients.items()},
                 "images": self.images,
-                "own": torch.arange(len(self.images)) if shares is None else shares[me().rank],
+                "own": self.own,
             }
         )
 
@@ -85,9 +100,7 @@ class Steps:
 def compute(folder: Path, data_root: str) -> None:
     """Everything that is compared with one process or with numbers."""
     found = {
-        "both": Steps(data_root).run(),
-        "cmr": Steps(data_root, "loss_id", "false").run(),
-        "recomputed": Steps(data_root, "grad_checkpoint", "true").run(),
+        **{name: Steps(data_root, name).run() for name in RECIPES},
         "overflow": overflow(data_root),
         "gather": gather(),
         "features": features(),
