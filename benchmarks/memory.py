@@ -140,7 +140,7 @@ class Counter(saved_tensors_hooks):
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         self.storages[storage.data_ptr()] = storage
-        return tensor
+        return tensor.detach()  # a result that its own graph keeps would hold that graph forever
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
         self.known.update(tensor.untyped_storage().data_ptr() for tensor in tensors)
@@ -150,7 +150,7 @@ class Counter(saved_tensors_hooks):
         return sum(storage.nbytes() for address, storage in self.storages.items() if address not in self.known)
 
     def release(self) -> int:
-        """The bytes, of storages that it holds no longer: the hooks refer to it, so it would hold them until a collection."""
+        """The bytes; their storages are let go, which the hooks, referring to this, would hold until a collection."""
         found = self.bytes
         self.storages.clear()
         return found

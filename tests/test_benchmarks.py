@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,6 +239,14 @@ def test_memory_of_a_small_network_by_hand():
     counter.leave_out([output.grad_fn._saved_self])
     assert counter.bytes == counter.release() == 4 * 7 * (3 + 5) and not counter.storages
     assert memory.states(network) == {"weights": 4 * 32, "gradients": 4 * 32, "Adam's moments": 8 * 32}
+
+
+def test_counting_keeps_no_graph():
+    with memory.Counter():
+        result = torch.randn(3, requires_grad=True).sigmoid()  # kept by its own graph
+    watched = weakref.ref(result)
+    del result
+    assert watched() is None
 
 
 @pytest.mark.parametrize("dtype", memory.PRECISIONS.values())
