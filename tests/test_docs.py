@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,20 @@ import main
 from configs.defaults import KEYS
 from data.sets import sysu
 from tests.conftest import TINY, only_run
-from tools import document_keys, evaluate, prepare, reproduce, summarize, visualize
+from tools import (
+    doctor,
+    document_keys,
+    embed,
+    evaluate,
+    export,
+    prepare,
+    reproduce,
+    search,
+    serve,
+    summarize,
+    visualize,
+)
+from utils.cli import exit_code
 from utils.logging import stop_logging
 from utils.results import read_rows
 
@@ -24,8 +40,8 @@ HOME = Path(main.__file__).parent
 README = (HOME / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) for line in block.splitlines()]
 # Run by .ci/run, from a clean clone.
-IN_CI = {"make demo", "make tables", "make test"}
-TOOLS = ("evaluate", "prepare", "reproduce", "summarize", "visualize")
+IN_CI = {"make demo", "make serve", "make tables", "make test"}
+TOOLS = ("doctor", "embed", "evaluate", "export", "prepare", "reproduce", "search", "serve", "summarize", "visualize")
 PACKAGES = ("configs", "data", "models", "losses", "engine", "tools", "utils")
 RUN_HERE = ("python main.py ", "torchrun ", *(f"python -m tools.{name} " for name in TOOLS))
 
@@ -35,7 +51,9 @@ def test_every_command_is_known():
     assert all(line in IN_CI or line.startswith(RUN_HERE) for line in COMMANDS)
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("python main.py ")])
+@pytest.mark.parametrize(
+    "line", [line for line in COMMANDS if line.startswith("python main.py ") and not line.endswith(" DATA")]
+)
 def test_command_runs(run_main, finished, sysu_root, regdb_root, tmp_path, line):
     root = regdb_root if "RegDB" in line else sysu_root
     weights = tmp_path / "weights.pth"
@@ -101,6 +119,7 @@ def test_reproduce_command(sysu_root, tmp_path, monkeypatch, capsys):
     (line,) = [line for line in COMMANDS if line.startswith("python -m tools.reproduce ")]
     arguments = shlex.split(line.replace("/data/SYSU-MM01", str(sysu_root)))[3:]
     assert reproduce.main([*arguments, "--print", "--results", str(tmp_path)]) == 0
+    stop_logging()
     assert capsys.readouterr().out.count("main.py --cfg configs/SYSU_MCJA.yml --gpu 0 --seed 8 ") == 1
 
 
@@ -111,6 +130,38 @@ def test_visualize_command(finished, capsys):
     written = {path.stem for path in (finished / "figures").glob("*.png")}
     assert written >= {"cmc", "curves", "distances", "embedding", "masks", "ranked_lists_cosine", "vimc"}
     assert capsys.readouterr().out.count("written: ") == len(written)
+
+
+def test_own_images_commands(folder_root, run_main, tmp_path, capsys):
+    (look,) = [line for line in COMMANDS if line.startswith("python -m tools.doctor ")]
+    assert doctor.main(shlex.split(look.replace("DATA", str(folder_root)))[3:]) == 0
+    (train,) = [line for line in COMMANDS if line.endswith(" data_root DATA")]
+    small = ["num_epoch", 1, "backbone", "resnet18", "pretrained", "none", "num_workers", 0, "output_dir", tmp_path]
+    words = shlex.split(train.replace("DATA", str(folder_root)))[2:]
+    assert run_main(*words, "--gpu", "cpu", *TINY[6:], *small) == 0
+
+
+def test_search_commands(finished, sysu_root, tmp_path, monkeypatch, capsys):
+    """As they stand in README, one after the other; the page answers one search of its own instead of waiting."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(sysu_root / "cam1", "DAY")
+    shutil.copy(next((sysu_root / "cam3").glob("*/*.jpg")), "night.jpg")
+    commands = {"embed": embed, "search": search, "serve": serve, "export": export}
+    if not extras_are_there("fastapi", "uvicorn", "python_multipart", "jinja2"):
+        del commands["serve"]
+    if not extras_are_there("onnx", "onnxruntime"):
+        del commands["export"]
+    for name, command in commands.items():
+        (line,) = [line for line in COMMANDS if line.startswith(f"python -m tools.{name} ")]
+        more = ["--check", "--port", "0"] if name == "serve" else []
+        assert exit_code(partial(command.main, [*shlex.split(line.replace("RUN", str(finished)))[3:], *more])) == 0
+        stop_logging()
+    assert Path("sheet.png").stat().st_size and "rank  cosine  distance" in capsys.readouterr().out
+    assert "export" not in commands or Path("EXPORT/model.onnx").stat().st_size
+
+
+def extras_are_there(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in names)
 
 
 @pytest.mark.parametrize(
