@@ -25,7 +25,9 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "case", "rule"), CASES)
 def test_small_rankings(name, case, rule):
-    own = {key.removeprefix(f"m_{case}__"): array for key, array in FILES[name].items() if key.startswith(f"m_{case}__")}
+    own = {
+        key.removeprefix(f"m_{case}__"): array for key, array in FILES[name].items() if key.startswith(f"m_{case}__")
+    }
     labels = [torch.from_numpy(own[key]) for key in ("query_ids", "query_cams", "gallery_ids", "gallery_cams")]
     found = ranking_metrics(own["dist"], labels[0], labels[2], EXCLUDED[rule](*labels))
     cmc = np.ravel(own[f"{rule}_cmc"])

@@ -208,7 +208,7 @@ def test_a_base_is_a_name_in_the_same_folder(table_file, base):
     ({"rows": []}, "rows = [] must be a list of rows"),
     ({"cfg": "configs/none.yml"}, "configs/none.yml: cannot be read (No such file or directory); give an existing yml file with --cfg"),
     ({"keys": {"batchsize": 3}}, "keys: unknown key 'batchsize'; did you mean batch_size?"),
-    ({"keys": {"dataset": "market"}}, "dataset = 'market' is unknown; choose one of: llcm, regdb, sysu"),
+    ({"keys": {"dataset": "market"}}, f"dataset = 'market' is unknown; choose one of: {', '.join(sorted(DATASETS))}"),
     ({"keys": {"rankers": "cosine, euclid"}}, "rankers = 'euclid' is unknown; choose one of: cosine, k_reciprocal, mser"),
     ({"protocols": ["sysu/all"]}, f"protocols: 'sysu/all' is unknown; choose from {', '.join(DATASETS['sysu'].protocols)}"),
     ({"protocols": ["regdb/v2i"]}, f"protocols: 'regdb/v2i' is unknown; choose from {', '.join(DATASETS['sysu'].protocols)}"),

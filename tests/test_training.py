@@ -175,9 +175,24 @@ class TestResume:
         assert (finished / RESULTS).read_text() == before
 
     def test_without_its_best_model_the_last_is_tested(self, run_main, finished, sysu_root):
+        """After one more epoch, which is not evaluated, so that the last model is not the best."""
+        command = [
+            *TINY,
+            "data_root",
+            sysu_root,
+            "resume",
+            finished,
+            "num_epoch",
+            3,
+            "eval_interval",
+            0,
+            "mser",
+            "false",
+        ]
+        assert run_main(*command) == 0
         (finished / BEST).unlink()
-        assert run_main(*TINY, "data_root", sysu_root, "resume", finished) == 0
-        assert {(r.epoch, r.selected_on) for r in read_rows(finished / RESULTS) if r.stage == "test"} == {(2, "last")}
+        assert run_main(*command) == 0
+        assert {(r.epoch, r.selected_on) for r in read_rows(finished / RESULTS) if r.stage == "test"} == {(3, "last")}
 
     def test_with_select_last_the_last_is_tested(self, run_main, trained, finished, sysu_root):
         keys = ["select", "last", "num_epoch", 3, "eval_interval", 0, "mser", "false"]

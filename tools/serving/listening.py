@@ -41,6 +41,18 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
+class Announcing(uvicorn.Server):
+    """A server that prints a line once it answers, and would end properly by Ctrl-C."""
+
+    def __init__(self, config: uvicorn.Config, line: str):
+        super().__init__(config)
+        self.line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        print(self.line, flush=True)
+
+
 def answer(app: FastAPI, listening: socket.socket, show: bool, check: bool) -> None:
     """Serve until Ctrl-C, which ends in KeyboardInterrupt. show: open a browser; check: ask once and return."""
     config = uvicorn.Config(
@@ -51,9 +63,8 @@ def answer(app: FastAPI, listening: socket.socket, show: bool, check: bool) -> N
         server_header=False,
         timeout_graceful_shutdown=PATIENCE,
     )
-    server = uvicorn.Server(config)
     address = address_of(listening)
-    print(f"{address} shows the page; Ctrl-C ends it", flush=True)
+    server = Announcing(config, f"{address} shows the page; Ctrl-C ends it")
     if check:
         ask_once(server, listening, address)
         return
