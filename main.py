@@ -17,14 +17,14 @@ from pathlib import Path
 
 from configs.command import parse
 from data.build import build_benchmark, build_train_loader, describe
+from engine.average import evaluate_checkpoint, format_tables
 from engine.build import build_evaluator, build_training, rankings
-from engine.checkpoint import tested_stage
 from engine.start import Start, build_network, build_start
 from utils.cli import run_together
 from utils.device import pick_device
 from utils.logging import log_to_terminal, logger
 from utils.processes import connect, on_main
-from utils.results import format_table, write_rows
+from utils.results import write_rows
 from utils.runs import RESULTS, open_run, removed_on_failure, working_in
 from utils.seeding import seed_everything
 
@@ -44,14 +44,14 @@ def run(argv: Sequence[str] | None) -> None:
     folder = on_main(partial(open_folder, start, args.desc, record), received=Path)
     if loader is None:
         with removed_on_failure(folder):
-            rows = test(model, tested_stage(start.checkpoint), rankings(start.cfg))
+            rows = evaluate_checkpoint(test, model, start.checkpoint, rankings(start.cfg))
             on_main(partial(write_rows, folder / RESULTS, rows))
     else:
         training = build_training(start.cfg, benchmark, model, loader, test, folder, start.seed, device, start.resumed)
         with working_in(folder):
             rows = training.run(rankings(start.cfg))
     epoch = "not known" if rows[0].epoch is None else rows[0].epoch
-    logger.info(f"epoch {epoch}, in percent:\n{format_table(rows)}")
+    logger.info(f"epoch {epoch}, in percent:\n{format_tables(rows)}")
     logger.info(f"run folder: {folder}")
 
 

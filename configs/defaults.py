@@ -151,6 +151,7 @@ OBJECTIVE = (
     Key("distillation", str, "batchmean", "loss_distillation divides by rows (batchmean, as released for SYSU-MM01) | by rows and classes (mean, as released for RegDB)", RELEASED, ("batchmean", "mean"), needs=("loss_distillation",)),
     Key("step", str, "plain", "what an iteration does: plain (one step of every optimiser) | confusion (MCLNet: the discriminator's first)", HERE),
     Key("optimizer", str, "adam", "adam | sgd (Nesterov momentum 0.9)", HERE),
+    Key("ema", float, 0.0, "decay per step of an exponential moving average of the weights, kept and tested beside them; 0 keeps none, 0.999 averages over about 1,000 steps", HERE, least=0, most=0.999999),
     Key("schedule", str, "steps", "how the learning rate changes: steps (to a tenth after each of `lr_step`) | steps_from_tenth (the same after a warm-up from a tenth: DJANet) | cosine (to 0 after the last epoch)", HERE),
     Key("warmup", int, 0, "epochs in which the learning rate rises linearly to its full size", HERE, least=0, most=MANY),
     Key("lr", float, 3.5e-4, "learning rate", PAPER, above=0),

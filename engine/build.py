@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from data.build import build_augmentation, build_test_loader
+from engine.average import Average
 from engine.checkpoint import Checkpoint, Origin
 from engine.distributed import attach_statistics, synchronise_norms
 from engine.evaluator import Evaluator
@@ -90,9 +91,14 @@ def build_training(
         "progress": Progress(),
         "rng": RandomStates(),
     }
+    if cfg.ema:
+        parts["ema"] = average = Average(learner.model, cfg.ema)
+        average.attach(trainer)
     if checkpoint is not None:
         restore(parts, checkpoint)
         learner.optimizers.follow(cfg.lr, cfg.wd)
+        if cfg.ema and not checkpoint.states["ema"]:
+            logger.warning(f"{checkpoint.path}: holds no averaged weights (ema): the average starts with its weights")
         logger.info(f"resumes after epoch {checkpoint.epoch}, from {checkpoint.path}")
         if checkpoint.path == folder / LAST and 0 < parts["progress"].best_epoch == checkpoint.epoch:
             on_main(partial(keep_best, folder))  # a killed run may have come no further than the last one

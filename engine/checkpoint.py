@@ -20,7 +20,7 @@ from utils.tensors import WEIGHTS, is_weights, load_torch, peek
 from utils.types import Benchmark, Stage
 
 FORMAT = "mcja-run-1"
-STATES = ("criterion", "optimizer", "scheduler", "scaler", "progress", "rng")
+STATES = ("criterion", "ema", "optimizer", "scheduler", "scaler", "progress", "rng")
 WRAPPERS = ("net", "state_dict", "model")  # under which released checkpoints hold their weights
 HARMLESS = affecting(NOTHING)
 
@@ -81,7 +81,7 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
     _require(file, content, CONTENT)
     if not (file.parent / RECORD).is_file() and not best:
         logger.warning(f"{file} lies in no run folder: the run continues in a new one")
-    states = {name: content.get(name, {}) for name in STATES}  # those of older versions hold no criterion
+    states = {name: content.get(name, {}) for name in STATES}  # older versions wrote no criterion; ema is a choice
     return Checkpoint(file, content["model"], _origin(content), states)
 
 

@@ -39,8 +39,12 @@ class Curves:
         self._append(Event(wall_time=time.time(), step=epoch, summary=Summary(value=points)))
 
     def add_row(self, row: ResultRow) -> None:
-        """A row of results: `PROTOCOL/r1` for one from before or during training, `test/RANKING/...` for the final test."""
-        prefix = f"test/{row.ranking}/{row.protocol}" if row.stage == "test" else row.protocol
+        """A row of results: `PROTOCOL/r1` for one from before or during training, `test/RANKING/...` for the final test.
+
+        Those of averaged weights begin with `averaged/`.
+        """
+        final = row.stage in ("test", "averaged")
+        prefix = f"{row.stage}/{row.ranking}/{row.protocol}" if final else row.protocol
         self.add({f"{prefix}/{name}": getattr(row, name) for name in METRICS}, row.epoch)
 
     def _append(self, event: Event) -> None:

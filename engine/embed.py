@@ -96,6 +96,8 @@ class Opened(NamedTuple):
 def open_model(path: str | Path, device: torch.device | str = "cpu") -> Embedder:
     """The model of a checkpoint file, or the best one of a run folder, built from the checkpoint alone.
 
+    Its weights are the trained ones, not their moving average (ema).
+
     Raises UserError as of `open_trained`.
     """
     return open_trained(path).embedder(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.utils.data import DataLoader
 
+from engine.average import Average, averaged, evaluate_average
 from engine.checkpoint import Origin, load_weights_into, open_checkpoint
 from engine.distributed import send
 from engine.evaluator import Evaluator, mean_rank1
@@ -58,9 +60,9 @@ class Schedule:
 class Training:
     """Runs `trainer` over `loader` for the schedule's epochs, saving everything that an exact resume needs.
 
-    parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress). `test` evaluates the
-    final settings, `selection` the quick ones during training; `report` is told all rows. Of several processes the main
-    one alone touches `folder`.
+    parts: the named states of a checkpoint (model, optimizer, scheduler, scaler, rng, progress; ema
+    where averaged weights are kept). `test` evaluates the final settings, `selection` the quick ones during training;
+    `report` is told all rows. Of several processes the main one alone touches `folder`.
     """
 
     def __init__(
@@ -80,10 +82,11 @@ class Training:
         self.report = report
         self.model: nn.Module = parts["model"]
         self.progress: Progress = parts["progress"]
+        self.average: Average | None = parts.get("ema")
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._finish_epoch)
 
     def run(self, rankings: Sequence[str]) -> list[ResultRow]:
-        """Train to the end, then test the selected model under `rankings`: the rows of that test."""
+        """Train to the end, then test the selected model, and its averaged weights, under `rankings`: the rows."""
         on_main(self._settle)
         if self.progress.epoch == 0 and not self.progress.rows:
             self._begin()
@@ -95,6 +98,9 @@ class Training:
         stage = on_main(self._choose, received=lambda stage: Stage(*stage))
         send(self.model)
         rows = self.test(self.model, stage, rankings)
+        if self.average is not None and on_main(partial(self._choose_average, self.average, stage)):
+            send(self.average.model)
+            rows += evaluate_average(self.test, self.average.model, stage, rankings)
         self._report(rows)
         self._write([*self._rows(), *rows])
         return rows
@@ -153,6 +159,17 @@ class Training:
         logger.info(f"testing the model of epoch {epoch}, selected on {self.schedule.select}")
         return Stage("test", epoch, self.schedule.select)
 
+    def _choose_average(self, average: Average, stage: Stage) -> bool:
+        """Load the averaged weights of the tested epoch; False where they are lost."""
+        if stage.epoch == self.progress.epoch:
+            return True
+        checkpoint = averaged(open_checkpoint(str(self.folder / BEST), best=True))
+        if checkpoint is None:
+            logger.warning(f"{self.folder / BEST} holds no averaged weights (ema): none are tested")
+            return False
+        load_weights_into(average.model, checkpoint, allow_other_head=False)
+        return True
+
     def _rows(self) -> list[ResultRow]:
         return [ResultRow(**row) for row in self.progress.rows]
 
@@ -184,4 +201,5 @@ def _holds_final(path: Path, rows: Sequence[ResultRow], epoch: int) -> bool:
     except UserError:
         return False
     same, final = found[: len(rows)] == rows, found[len(rows) :]
-    return same and bool(final) and all(row.stage == "test" and (row.epoch or 0) <= epoch for row in final)
+    tested = all(row.stage in ("test", "averaged") and (row.epoch or 0) <= epoch for row in final)
+    return same and bool(final) and tested

@@ -99,6 +99,7 @@ CONTENT = both(
         "origin": ORIGIN,
         "model": WEIGHTS,
         "criterion": optional(WEIGHTS),
+        "ema": optional(WEIGHTS),
         "optimizer": _one_or_named("param_groups", OPTIMIZER),
         "scheduler": _one_or_named("last_epoch", {"last_epoch": whole(0, EPOCHS)}),
         "scaler": Kind(lambda value, name: None if value == {} else misfit(value, SCALE, name)),
@@ -119,7 +120,8 @@ def restore(live: Mapping[str, Stateful], checkpoint: Saved) -> None:
     new: list[str] = []
     for name, part in live.items():
         # A run that was not scaled has an empty scaler state; one that resumes in fp16 starts with a new scale.
-        if name == "model" or name == "scaler" and not states[name]:
+        # One that kept no average, or an older one, has an empty state of it too.
+        if name == "model" or name in ("scaler", "ema") and not states[name]:
             continue
         try:
             part.load_state_dict(_taken(name, live, states[name], new))
@@ -136,7 +138,7 @@ def _taken(name: str, live: Mapping[str, Any], saved: Mapping[str, Any], new: li
     Raises ValueError that names the first thing that is not as the part's own.
     """
     own = live[name].state_dict()
-    if name == "criterion":
+    if name in ("criterion", "ema"):
         if wrong := misfit(saved, {key: like(value) for key, value in own.items()}):
             raise ValueError(wrong)
         return saved

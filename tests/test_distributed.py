@@ -366,7 +366,7 @@ def torchrun(*arguments) -> None:
 
 
 def test_a_run_with_two_processes_goes_on_with_one_and_with_two_again(run_main, sysu_root, tmp_path):
-    quick = ["data_root", sysu_root, "mser", "false", "eval_initial", "false"]
+    quick = ["data_root", sysu_root, "mser", "false", "eval_initial", "false", "ema", "0.5"]
     torchrun(*quick, "output_dir", tmp_path, "num_epoch", 1)
     folder = only_run(tmp_path)
     assert json.loads((folder / "run.json").read_text())["processes"] == 2
@@ -383,4 +383,5 @@ def test_a_run_with_two_processes_goes_on_with_one_and_with_two_again(run_main, 
     assert not any(name.startswith("module.") for name in saved["model"])
     # What two processes found of the selected model, one finds too.
     assert run_main(*TINY, *quick, "resume", folder, "output_dir", tmp_path / "test", "test_only", "true") == 0
-    assert read_rows(only_run(tmp_path / "test") / RESULTS) == [row for row in rows if row.stage == "test"]
+    assert {row.stage for row in rows} == {"train", "test", "averaged"}
+    assert read_rows(only_run(tmp_path / "test") / RESULTS) == [row for row in rows if row.stage != "train"]

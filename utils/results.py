@@ -16,7 +16,7 @@ from utils.types import ResultRow
 NAME = kind("a short text", lambda v: isinstance(v, str) and 0 < len(v) <= 200)
 PERCENT = real(0, 100.001)  # sums of floats may end above 100
 ROW: Shape = {
-    "stage": choice("initial", "train", "test"),
+    "stage": choice("initial", "train", "test", "averaged"),
     "epoch": maybe(whole(0)),
     "protocol": NAME,
     "split": maybe(whole(0)),

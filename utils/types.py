@@ -168,7 +168,7 @@ class Benchmark(NamedTuple):
 class Stage(NamedTuple):
     """Which model is evaluated, as a row of results names it."""
 
-    name: str  # "initial" | "train" | "test"
+    name: str  # "initial" | "train" | "test" | "averaged": a test of averaged weights
     epoch: int | None  # of the evaluated model; 0 = untrained; None: not known
     selected_on: str | None = None  # "test" | "val" | "last"; None: not a selected model, or not known
 
@@ -176,7 +176,7 @@ class Stage(NamedTuple):
 class ResultRow(NamedTuple):
     """One protocol setting under one ranking; metrics in percent. A line of results.jsonl."""
 
-    stage: str  # "initial" | "train" | "test"
+    stage: str  # "initial" | "train" | "test" | "averaged": a test of averaged weights
     epoch: int | None  # of the evaluated model; 0 = untrained; None: not known
     protocol: str
     split: int | None  # RegDB's split, 1..10; None where the data set has one, or not known
