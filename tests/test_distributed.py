@@ -292,8 +292,9 @@ def test_features_of_uneven_shares_keep_their_order(computed):
 
 def test_statistics_are_averaged_and_weights_sent(computed):
     for found in computed:
-        mean, weight = found["statistics"]
+        mean, weight, averaged = found["statistics"]
         assert mean.tolist() == [2, 2] and weight.tolist() == [5, 5]
+        assert averaged.tolist() == [1, 1]  # half of the start's 0, half of the mean
 
 
 def test_the_main_process_works_for_all(computed):

@@ -12,6 +12,7 @@ from torch import nn
 
 from configs import load_config
 from data.build import build_augmentation, build_benchmark, build_train_loader
+from engine.average import Average
 from engine.distributed import GatherRows, attach_statistics, gather_features, send, synchronise_norms, whole
 from engine.optim import Optimizers, gradient_scaler
 from engine.step import create_learner, create_trainer
@@ -154,15 +155,18 @@ def features() -> Features:
     return gather_features(Features(torch.stack([own, 10 + own])[:, :, None].float(), own, -own), 5)
 
 
-def statistics() -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch norm's running mean after an epoch whose batches' means were 1 and 3, and a weight sent by process 0."""
+def statistics() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A batch norm's running mean after an epoch whose batches' means were 1 and 3, a weight sent by process 0, and the
+    moving average of that mean."""
     model = synchronise_norms(nn.Sequential(nn.BatchNorm1d(2, momentum=1.0)), CPU)
     engine = Engine(lambda engine, batch: model(batch))
     attach_statistics(engine, model)
+    average = Average(model, 0.5)
+    average.attach(engine)
     engine.run([torch.full((4, 2), 1.0 + 2 * me().rank)])
     model[0].weight.data.fill_(me().rank + 5.0)
     send(model)
-    return model[0].running_mean, model[0].weight.detach()
+    return model[0].running_mean, model[0].weight.detach(), average.state_dict()["0.running_mean"]
 
 
 if __name__ == "__main__":
