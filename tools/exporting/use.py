@@ -30,8 +30,11 @@ def embed(session, images, modality):
 
 if __name__ == "__main__":
     session = onnxruntime.InferenceSession(str(Path(__file__).with_name("model.onnx")))
-    modality, query, gallery_modality, *gallery = sys.argv[1:]
-    vectors = embed(session, map(load, gallery), gallery_modality)
-    cosines = vectors @ embed(session, [load(query)], modality)[0]
-    for row in np.argsort(-cosines, kind="stable"):
-        print(f"{cosines[row]:.4f}  {gallery[row]}")
+    try:
+        modality, query, gallery_modality, *gallery = sys.argv[1:]
+        vectors = embed(session, map(load, gallery), gallery_modality)
+        cosines = vectors @ embed(session, [load(query)], modality)[0]
+        for row in np.argsort(-cosines, kind="stable"):
+            print(f"{cosines[row]:.4f}  {gallery[row]}")
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"error: {error}\n{__doc__}")
