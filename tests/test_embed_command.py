@@ -373,7 +373,8 @@ def test_nothing_but_unreadable_images_is_an_error(embedder, tmp_path, append):
 
 def test_no_images_at_all_are_an_error(embedder, tmp_path):
     (tmp_path / "in").mkdir()
-    with pytest.raises(UserError, match="there is no image in what was given: folders are searched for .jpg"):
+    searched = r"there is no image in .*: folders are searched for \.bmp, \.jpeg, \.jpg, \.png, \.tif, \.tiff, \.webp$"
+    with pytest.raises(UserError, match=searched):
         make(tmp_path / "out", embedder, [tmp_path / "in"])
     assert not (tmp_path / "out").exists()
 

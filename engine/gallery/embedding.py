@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from data.images.decode import load_image
 from data.images.workers import PatientLoader, asked_workers, workers_with_room
+from data.sets.common import SUFFIXES
 from engine.embed import Embedder
 from engine.gallery.card import HASH
 from engine.gallery.folder import CARD_FILE, IMAGES, MODEL_FILE, Row, read_card, read_images
@@ -151,7 +152,7 @@ def _state(root: Path, request: str, filled: Filled, card: Mapping[str, Any] | N
             "another --out"
         )
     if not filled.asked:
-        raise UserError("there is no image in what was given: folders are searched for .jpg, .jpeg, .png and .bmp")
+        raise UserError(f"there is no image in what was given: folders are searched for {', '.join(sorted(SUFFIXES))}")
     state = read_state(root)
     if state is None:
         return started(root, request, card, dimension)
