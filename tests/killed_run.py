@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-import torch
 from ignite.engine import Engine, Events
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -15,8 +14,9 @@ import engine.build
 import main
 from models.backbones.resnet import RESNETS, Architecture
 
-# The backward pass does not work in a fork of a process that knows of a GPU.
-PROCESSES = multiprocessing.get_context("forkserver" if torch.cuda.is_available() else "fork")
+# Not a fork of the tests' process: the backward pass refuses to run there once an earlier test has started autograd's threads.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
 
 
 class Small(ResNet):
