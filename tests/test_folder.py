@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import shutil
-from contextlib import chdir, redirect_stdout
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -391,7 +391,8 @@ def own_run(table) -> Path:
     with redirect_stdout(io.StringIO()) as printed:
         assert reproduce.main([*table, "--print"]) == 0
     (line,) = [line for line in printed.getvalue().splitlines() if not line.startswith("#")]
-    with chdir(Path(main.__file__).parent):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(main.__file__).parent)
         assert exit_code(partial(main.run, shlex.split(line)[2:])) == 0
     stop_logging()
     return only_run(next((Path(table[4]) / "runs").iterdir()))
