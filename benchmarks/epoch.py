@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
         cfg = load_config(args.cfg, ["pretrained", "none", *args.opts, *own_keys(folder)])
-        benchmark = repeated(drawn(folder), args.pictures)
+        benchmark = repeated(drawn(folder), args.images)
         if cfg.cache != "none":
             fill_cache(cfg, benchmark)
         seed_everything(SEED, cfg.deterministic)
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         loaded = timed(training, training.loader, span, device)
         still = training.trainer.state.batch
         resident = timed(training, [still], Span(WARM_UP, max(1, span.timed // RESIDENT)), device)
-        report(cfg, device, args.pictures, length, len(still.pids), loaded, resident)
+        report(cfg, device, args.images, length, len(still.pids), loaded, resident)
         del training
         gc.collect()  # an epoch that was left in its middle holds workers, for each of which the end would wait 5 s
 
@@ -98,13 +98,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="configs/SYSU_MCJA.yml",
         help="Take keys from this yml file, as main.py does (default: %(default)s).",
     )
-    parser.add_argument("--pictures", type=int, default=sum(COUNTS), help="Training images (default: %(default)s).")
+    parser.add_argument("--images", type=int, default=sum(COUNTS), help="Training images (default: %(default)s).")
     parser.add_argument("--batches", type=int, help="Batches to time (default: a whole epoch on a GPU, else 20).")
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     parser.add_argument("--folder", help="Keep the images and their cache in this folder (default: a temporary one).")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys, such as: cache gpu.")
     args = parser.parse_intermixed_args(argv)
-    for name, least in (("pictures", 2), ("batches", 1)):
+    for name, least in (("images", 2), ("batches", 1)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
     return args

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device, size = pick_device(args.device), tuple(args.size)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        paths = draw(Path(folder) / "data", args.pictures)
+        paths = draw(Path(folder) / "data", args.images)
         seconds = measured(Path(folder), paths, size, args.batch, device, args.rounds)
     report({name: len(paths) / taken for name, taken in seconds.items()}, device, args)
 
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.input", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=512, help="Images to read (default: %(default)s).")
+    parser.add_argument("--images", type=int, default=512, help="Images to read (default: %(default)s).")
     parser.add_argument(
         "--size",
         type=int,
@@ -66,7 +66,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="Measurements (default: %(default)s).")
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     args = parser.parse_args(argv)
-    for name in ("pictures", "batch", "rounds"):
+    for name in ("images", "batch", "rounds"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} = {getattr(args, name)}: must be at least 1")
     if not all(32 <= side <= 2048 for side in args.size):
@@ -128,7 +128,7 @@ def shortest(way: Callable[[], Iterable], device: torch.device, rounds: int) -> 
 def report(rates: dict[str, float], device: torch.device, args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
-        f"{args.pictures} images of {DRAWN[0]}x{DRAWN[1]}, resized to {args.size[0]}x{args.size[1]}, batches of "
+        f"{args.images} images of {DRAWN[0]}x{DRAWN[1]}, resized to {args.size[0]}x{args.size[1]}, batches of "
         f"{args.batch}; one thread, batches augmented on: {name}\n"
         f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Pillow {PIL.__version__}\n\n| way | images/s | ratio |\n|---|---|---|"

@@ -98,7 +98,7 @@ def test_benchmark(sysu_root, capsys, monkeypatch):
 
 
 def test_input_benchmark(capsys):
-    arguments = ["--pictures", "5", "--size", "48", "32", "--batch", "3", "--rounds", "1", "--device", "cpu"]
+    arguments = ["--images", "5", "--size", "48", "32", "--batch", "3", "--rounds", "1", "--device", "cpu"]
     threads = torch.get_num_threads()
     input_benchmark.main(arguments)
     torch.set_num_threads(threads)
@@ -112,7 +112,7 @@ def test_input_benchmark(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--pictures", "0"], ["--size", "8", "8"], ["--rounds", "-1"], ["--device", "tpu"], ["--batch", "x"]]
+    "arguments", [["--images", "0"], ["--size", "8", "8"], ["--rounds", "-1"], ["--device", "tpu"], ["--batch", "x"]]
 )
 def test_input_benchmark_refuses(arguments):
     with pytest.raises(UserError, match=arguments[0]):
@@ -178,7 +178,7 @@ def table(printed: str) -> list[list[str]]:
 
 
 def test_epoch_benchmark(tmp_path, capsys):
-    arguments = ["--pictures", "900", "--batches", "4", "--device", "cpu", "--folder", str(tmp_path)]
+    arguments = ["--images", "900", "--batches", "4", "--device", "cpu", "--folder", str(tmp_path)]
     epoch.main([*arguments, "p_size", "2", "k_size", "4", *SMALL])
     printed = capsys.readouterr().out
     still, loaded = table(printed)
@@ -307,7 +307,7 @@ def test_memory_benchmark(capsys):
 
 @pytest.mark.parametrize(
     ("main", "arguments"),
-    [(epoch.main, ["--pictures", "1"]), (epoch.main, ["--batches", "0"]), (epoch.main, ["--device", "tpu"]), (memory.main, ["--batches", "1"])],
+    [(epoch.main, ["--images", "1"]), (epoch.main, ["--batches", "0"]), (epoch.main, ["--device", "tpu"]), (memory.main, ["--batches", "1"])],
 )  # fmt: skip
 def test_epoch_and_memory_refuse(main, arguments):
     with pytest.raises(UserError, match=arguments[0]):

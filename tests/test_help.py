@@ -73,7 +73,9 @@ def test_help_is_sentences_with_defaults(name, monkeypatch, capsys):
             assert re.fullmatch(r"[A-Z].*\.", text, flags=re.S), (action.dest, text)
             given = action.default not in (None, False, [])
             assert ("default: " in text) or not given, (action.dest, action.default)
-    assert "pictures" not in capsys.readouterr().out.replace("--pictures", "").replace("PICTURES", "")
+    assert "pictures" not in capsys.readouterr().out
+    examples = re.findall(rf"^ *python (?:-m )?{re.escape(name)}\b.*$", parser.description, flags=re.M)
+    assert set(re.findall(r"--[a-z-]+", " ".join(examples))) <= set(parser._option_string_actions)
 
 
 def test_every_command_has_help_that_is_tested():
