@@ -99,7 +99,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--images",
         nargs="+",
         metavar="FILE",
-        help="Compare on these images; else on test images of the model's data set, or drawn ones where it is not here.",
+        help="Compare on these images; else on test images of the model's data set, or synthetic ones where it is not here.",
     )
     return parser.parse_args(argv)
 

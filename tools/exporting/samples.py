@@ -30,13 +30,13 @@ def images_of(names: Sequence[str]) -> list[ndarray]:
 
 
 def build_samples(cfg: CfgNode) -> tuple[list[ndarray], str]:
-    """Test images [h, w, 3] uint8 of the data set that the model was trained on, or drawn ones; and what they are."""
+    """Test images [h, w, 3] uint8 of the data set that the model was trained on, or synthetic ones; and what they are."""
     try:
         test = build_benchmark(cfg, seed=0).test
         records = [*test.visible[: COUNT - COUNT // 2], *test.infrared[: COUNT // 2]]
         return images_of([record.path for record in records]), f"test images of {cfg.dataset}"
     except UserError:
-        return [drawn(number, size) for number, size in enumerate(DRAWN)], "drawn images, the data set is not here"
+        return [drawn(number, size) for number, size in enumerate(DRAWN)], "synthetic images, the data set is not here"
 
 
 def drawn(number: int, size: tuple[int, int]) -> ndarray:

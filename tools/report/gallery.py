@@ -93,7 +93,7 @@ def ranked_lists(material: Material) -> list[Drawn]:
         caption = (
             f"The queries with the best, the median and the worst average precision (AP) in {_trial(material)}, and "
             f"their first {PLACES} gallery images with distance and identity. Tick and solid green frame: the query's "
-            "identity; cross and dashed red frame: another one. Where none of them is right, the first right one stands "
+            "identity; cross and dashed orange frame: another one. Where none of them is right, the first right one stands "
             "last, with its rank. Images from the query's own place, which the protocol skips, are left out."
         )
         title = f"Ranked lists, {ranking_name(ranking)}"
