@@ -123,6 +123,34 @@ def test_selective_scan_by_the_definition(length):
     assert length > 16 or torch.autograd.gradcheck(selective_scan, [part.detach().requires_grad_() for part in inputs])
 
 
+def slow_mamba(layer, tokens):
+    """[L, D] -> [L, D], token by token as the paper has it, with nothing of torch's own layers."""
+    x, gate = (tokens @ layer.in_proj.weight.T).chunk(2, dim=1)
+    padded = torch.cat([x.new_zeros(3, x.shape[1]), x])
+    seen = [(padded[t : t + 4] * layer.conv1d.weight[:, 0].T).sum(0) + layer.conv1d.bias for t in range(len(x))]
+    state, rows = x.new_zeros(x.shape[1], layer.states), []
+    for u in (each * torch.sigmoid(each) for each in seen):
+        step, write, read = (u @ layer.x_proj.weight.T).split([layer.rank, layer.states, layer.states])
+        step = torch.log1p((step @ layer.dt_proj.weight.T + layer.dt_proj.bias).exp())[:, None]
+        state = (-step * layer.A_log.exp()).exp() * state + step * u[:, None] * write
+        rows.append(state @ read + layer.D * u)
+    return torch.stack(rows) * gate * torch.sigmoid(gate) @ layer.out_proj.weight.T
+
+
+@pytest.mark.parametrize("length", [2, 19])
+def test_mamba_token_by_token_in_double_precision(length):
+    torch.manual_seed(length)
+    layer, found = Mamba(20, 5).double(), []
+    for parameter in layer.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    tokens = torch.randn(2, length, 20).double().requires_grad_()
+    weights = torch.randn(2, length, 20).double()
+    for output in (layer(tokens), torch.stack([slow_mamba(layer, each) for each in tokens])):
+        gradients = torch.autograd.grad((output * weights).sum(), [tokens, *layer.parameters()])
+        found.append([output, *gradients])
+    assert all(torch.allclose(ours, slow, rtol=1e-12, atol=1e-12) for ours, slow in zip(*found))
+
+
 def test_mamba_is_causal_and_starts_with_steps_between_its_bounds():
     torch.manual_seed(0)
     mamba, tokens = Mamba(8), torch.randn(2, 20, 8)

@@ -37,7 +37,7 @@ class Mamba(nn.Module):
         steps, write, read = self.x_proj(x.mT).split([self.rank, self.states, self.states], dim=2)
         steps = F.linear(steps, self.dt_proj.weight).mT
         with torch.autocast(x.device.type, enabled=False):
-            parts = (x, steps, -self.A_log.float().exp(), write.mT, read.mT, self.D, gate, self.dt_proj.bias)
+            parts = (x, steps, -at_least_float32(self.A_log).exp(), write.mT, read.mT, self.D, gate, self.dt_proj.bias)
             y = _scan(*parts)
         return self.out_proj(y.mT.to(tokens.dtype))
 
@@ -62,10 +62,15 @@ def _scan(
             x.contiguous(), steps.contiguous(), decay, write, read, skip.float(), z=gate, delta_bias=bias.float(),
             delta_softplus=True,
         )  # fmt: skip
-    x, steps, write, read, gate = (p if p.element_size() > 4 else p.float() for p in (x, steps, write, read, gate))
+    x, steps, write, read, gate = map(at_least_float32, (x, steps, write, read, gate))
     steps = F.softplus(steps + bias[:, None])
     y = selective_scan(x, steps, decay.to(x.dtype), write, read)
     return (y + skip[:, None] * x) * F.silu(gate)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision as float32; float64 stays."""
+    return values.float() if values.element_size() < 4 else values
 
 
 def _kernel(device: torch.device):
