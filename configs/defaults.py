@@ -172,7 +172,7 @@ EVALUATION = (
     Key("eval_memory_gb", float, 1.0, "memory that ranking may take beside the embeddings, in GB, on the device; less is slower, not different", HERE, above=0, affects=NOTHING),
     Key("select", str, "test", "which model is tested at the end: best on the test set (as the field does), best on held-out validation identities, or the last", HERE, ("test", "val", "last")),
     Key("extra_protocols", bool, False, "evaluate the extra protocols of the data set too, such as the galleries of AGW's code (docs/data.md)", HERE, affects=TEST),
-    Key("rankers", tuple, (), "rankings of the final test, of tables and of reports, such as cosine, mser, k_reciprocal; empty: cosine, and mser where `mser` is true", HERE, of=str, affects=TEST),
+    Key("rankers", tuple, (), "rankings of the final test, of tables and of reports, such as cosine, inner (products of vectors at their own lengths), mser, k_reciprocal; empty: cosine, and mser where `mser` is true", HERE, of=str, affects=TEST),
     Key("mser", bool, True, "in the final test, Multi-Spectral Enhanced Ranking beside cosine ranking; `rankers` says more", PAPER, affects=TEST),
     Key("mser_k1", int, None, "neighbours in the reciprocal sets; empty: the data set's published value", RELEASED, least=1, most=MANY, affects=TEST),
     Key("mser_k2", int, None, "neighbours averaged by query expansion; empty: the data set's published value", RELEASED, least=1, most=MANY, affects=TEST),

@@ -16,7 +16,7 @@ from data.augmentation.colour import spectra
 from engine.distributed import gather_features
 from engine.embed import embed_images
 from engine.retrieval.evaluation import chance, evaluate_settings, narrowed
-from engine.retrieval.rankers import Rank, need_spectra
+from engine.retrieval.rankers import Rank, keeps_lengths, need_spectra
 from models.fusion import folded
 from utils.device import with_float64
 from utils.errors import UserError
@@ -121,7 +121,7 @@ def result_rows(
     results = {}
     for name, ranker in rankers.items():
         with enough_memory(name, memory_gb):
-            results[name] = evaluate_settings(features, settings, excluded, ranker, memory_gb)
+            results[name] = evaluate_settings(features, settings, excluded, ranker, memory_gb, keeps_lengths(name))
     rows = []
     for setting in settings:
         for ranking, metrics in results.items():

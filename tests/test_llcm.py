@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from configs import load_config
 from data.sets import llcm
+from engine.evaluator import result_rows
 from engine.retrieval.metrics import METRICS, ranking_metrics
+from engine.retrieval.rankers import rankers
 from tests.conftest import TINY, golden, only_run
 from tools import make_synthetic
 from utils.errors import UserError
 from utils.results import read_rows
 from utils.runs import RESULTS
-from utils.types import Benchmark, Modality, Setting, Trial
+from utils.types import Benchmark, Features, Modality, Setting, Stage, Trial
 
 TRAINED = (3, 17, 20, 405)  # the data set's numbers have gaps
 
@@ -113,6 +116,23 @@ def test_metrics_of_the_released_code(benchmark, numbers, planted, name, numbers
     for trial, expected in zip(setting.trials, numbers[numbers_of]):
         found = scores(benchmark, numbers, setting, trial, weights, planted)
         assert found == pytest.approx(expected[[0, 4, 9, 19, 20, 21]].tolist(), abs=1e-5)
+
+
+def test_deens_rows_have_the_released_metrics_under_inner_products(benchmark, numbers, planted):
+    """S7 of vectors at their own lengths, as the rows of a test have it; cosine of the same vectors is another number."""
+    row_of, features = {name: row for row, name in enumerate(numbers["files"].tolist())}, {}
+    vectors = np.concatenate([numbers[kind].reshape(len(row_of), -1) for kind in ("pool", "neck")], axis=1)
+    for modality, records in benchmark.test.records.items():
+        rows = [row_of[str(Path(record.path).relative_to(planted))] for record in records]
+        labels = (torch.tensor([getattr(record, what) for record in records]) for what in ("pid", "camera"))
+        features[modality] = Features(torch.from_numpy(vectors[rows].astype(np.float32))[None], *labels)
+    made = rankers(load_config("configs/LLCM_DEEN.yml").rankers, None)
+    rows = result_rows(features, benchmark.test.settings, llcm.excluded, made, 1.0, None, Stage("test", 1))
+    for name, key in (("i2v", "ir2vis_S7"), ("v2i", "vis2ir_S7"), ("v2i-released", "released_swapped_vis2ir_S7")):
+        expected = 100 * numbers[key].mean(0)[[0, 4, 9, 19, 20, 21]]
+        found = {row.ranking: row for row in rows if row.protocol == f"llcm/{name}"}
+        assert [getattr(found["inner"], metric) for metric in METRICS] == pytest.approx(expected.tolist(), abs=1e-2)
+        assert abs(found["cosine"].mAP - found["inner"].mAP) > 0.1
 
 
 def test_the_exclusion_of_the_released_code(numbers):

@@ -52,7 +52,7 @@ def test_a_yml_names_what_there_is_and_nothing_in_vain(path):
 OWN = {
     "LLCM_AGW": {"augmentation": "agw_llcm"},
     "LLCM_MCLNet": {"num_cam": 9},
-    "LLCM_DEEN": {"erase_least": 0.02, "erase_most": 0.4},
+    "LLCM_DEEN": {"erase_least": 0.02, "erase_most": 0.4, "rankers": ("cosine", "inner")},
     "LLCM_DJANet": {"vector": "s7"},
     "RegDB_DEEN": {"erase_least": 0.02, "erase_most": 0.4, "deen_stages": 3},
     "RegDB_IVReID": {"margin": 0.2, "distillation": "mean"},

@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 from configs import load_config
+from data.sets import regdb
 from engine.build import rankings
+from engine.evaluator import result_rows
 from engine.retrieval.evaluation import evaluate_settings
-from engine.retrieval.metrics import summary
+from engine.retrieval.metrics import ranking_metrics, summary
 from engine.retrieval.ranked import rank_setting
-from engine.retrieval.rankers import DEFAULT, PLAIN, RANKERS, need_spectra, rankers
+from engine.retrieval.rankers import DEFAULT, PLAIN, RANKERS, keeps_lengths, need_spectra, rankers
 from tests.conftest import TINY, only_run
 from tools import evaluate, reproduce, summarize, visualize
 from tools.experiments.commands import command
@@ -27,7 +30,7 @@ from tools.experiments.launch import Launcher
 from tools.report.wording import others_used, ranking_name
 from utils.errors import UserError
 from utils.results import read_rows
-from utils.types import Features, Modality, MserDefaults, Setting, Trial
+from utils.types import Features, Modality, MserDefaults, Setting, Stage, Trial
 
 HOME = Path(__file__).parent.parent
 HEAVY = "import engine.retrieval.metrics, engine.retrieval.ranked, sys; print(*sys.modules)"
@@ -51,6 +54,35 @@ def test_what_the_rankers_say():
     assert set(DEFAULT) <= RANKERS.keys() and not RANKERS[PLAIN].uses_queries
     assert [name for name in RANKERS if need_spectra([name])] == ["mser"]
     assert [name for name, ranker in RANKERS.items() if ranker.uses_queries] == ["mser", "k_reciprocal"]
+
+
+def lengthy_features() -> dict[Modality, Features]:
+    """Of 30 images of 6 identities, in vectors of very different lengths; both modalities' are made of the same."""
+    rng = np.random.default_rng(1)
+    centres, labels = rng.normal(size=(6, 4)), torch.arange(30) % 6
+    rows = [(centres[labels] + 0.3 * rng.normal(size=(30, 4))) * rng.uniform(0.2, 5, size=(30, 1)) for _ in Modality]
+    return {m: Features(torch.from_numpy(rows[m])[None].float(), labels, torch.zeros(30).long()) for m in Modality}
+
+
+def test_inner_products_are_of_the_vectors_as_they_are_and_cosines_are_not():
+    """Beside each other in the rows of one test; the metrics of the plain definitions."""
+    features, galleries = lengthy_features(), [np.arange(25), np.arange(5, 30)]
+    setting = Setting("p", Modality.INFRARED, [Trial(np.arange(30), gallery) for gallery in galleries])
+    made = rankers(["cosine", "inner"], None)
+    rows = result_rows(features, [setting], regdb.excluded, made, 1.0, None, Stage("test", 1))
+    query, images = (features[modality].embeddings[0].double() for modality in (Modality.INFRARED, Modality.VISIBLE))
+    for row in rows:
+        cosine = row.ranking == "cosine"
+        q, g = (F.normalize(part) for part in (query, images)) if cosine else (query, images)
+        pids = features[Modality.VISIBLE].pids
+        found = [
+            ranking_metrics(-q @ g[part].T, pids, pids[part], np.zeros((30, 25), bool))
+            for part in map(torch.from_numpy, galleries)
+        ]
+        assert row.mAP == pytest.approx(50 * sum(each["mAP"] for each in found), abs=1e-5)
+    assert [row.ranking for row in rows] == ["cosine", "inner"] and rows[0].mAP > rows[1].mAP + 5
+    kept = rank_setting(features, setting, regdb.excluded, made["inner"], 1e-7, keeps_lengths("inner")).shown
+    assert torch.allclose(kept.distances.double(), -query @ images[:25].T, atol=1e-4)
 
 
 def test_only_mser_needs_parameters():
@@ -123,8 +155,8 @@ def test_what_is_no_list_of_names(given):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("cosine,euclid", "rankers = 'euclid' is unknown; choose one of: cosine, k_reciprocal, mser"),
-        ("mser,mser", "rankers = 'mser,mser' repeats mser; choose each of cosine, k_reciprocal, mser once"),
+        ("cosine,euclid", "rankers = 'euclid' is unknown; choose one of: cosine, inner, k_reciprocal, mser"),
+        ("mser,mser", "rankers = 'mser,mser' repeats mser; choose each of cosine, inner, k_reciprocal, mser once"),
     ],
 )
 def test_names_that_cannot_be_ranked_by(given, said):
@@ -133,9 +165,9 @@ def test_names_that_cannot_be_ranked_by(given, said):
 
 
 def test_a_dagger_is_explained_where_there_is_one():
-    assert [ranking_name(name) for name in RANKERS] == ["cosine", "MSER†", "k-reciprocal†"]
+    assert [ranking_name(name) for name in RANKERS] == ["cosine", "inner product", "MSER†", "k-reciprocal†"]
     assert others_used([PLAIN]) == []
-    (both,) = others_used(list(RANKERS))
+    (both,) = others_used([name for name in RANKERS if name != "inner"])
     assert both.startswith("† MSER and k-reciprocal use the other queries: they re-rank ")
     assert both.endswith("their numbers are not comparable with the cosine numbers beside them.")
     (alone,) = others_used(["mser"])
@@ -188,11 +220,13 @@ def test_a_new_ranker_judges_foreign_embeddings(toy, tmp_path, capsys):
     rng = np.random.default_rng(0)
     arrays = {f"{side}_{what}": np.arange(8) for side in ("visible", "infrared") for what in ("pids", "cameras")}
     points = rng.normal(size=(8, 4)).astype(np.float32)
-    np.savez(tmp_path / "x.npz", visible_embeddings=points[None], infrared_embeddings=points, **arrays)
-    words = [tmp_path / "x.npz", "--protocol", "regdb", "--rank", "cosine,toy", "--out", tmp_path / "rows.jsonl"]
+    np.savez(tmp_path / "x.npz", visible_embeddings=points[None], infrared_embeddings=9 * points, **arrays)
+    words = [tmp_path / "x.npz", "--protocol", "regdb", "--rank", "cosine,toy,inner", "--out", tmp_path / "rows.jsonl"]
     evaluate.main([*map(str, words), "--device", "cpu"])
     found = {(row.ranking, row.protocol): row.r1 for row in read_rows(tmp_path / "rows.jsonl")}
     assert found["cosine", "regdb/i2v"] == 100 and found["toy", "regdb/i2v"] == 0
+    longest = 100 * np.mean((points @ points.T).argmax(axis=1) == np.arange(8))
+    assert found["inner", "regdb/i2v"] == pytest.approx(longest, abs=1e-4) and longest < 100
 
 
 def test_a_new_ranker_has_its_columns_in_a_table_and_its_report(toy, run_main, sysu_root, tmp_path, monkeypatch):

@@ -26,6 +26,11 @@ def cosine_distances(query: Array, gallery: Array) -> Tensor:
     return (query @ gallery.T).neg_().add_(1)
 
 
+def inner_distances(query: Tensor, gallery: Tensor) -> Tensor:
+    """Inner products below 0, [Q, D], [G, D] float -> [Q, G], so that the largest product is nearest."""
+    return (query @ gallery.T).neg_()
+
+
 def squared_distances(left: Tensor, right: Tensor) -> Tensor:
     """Squared Euclidean distances, [N, D], [M, D] float -> [N, M], never below 0."""
     distances = torch.addmm(right.square().sum(dim=1), left, right.T, alpha=-2)

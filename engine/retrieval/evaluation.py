@@ -46,15 +46,17 @@ def ranked_trials(
     excluded: Exclusion,
     rank: Rank,
     memory_gb: float,
+    lengths: bool = False,
 ) -> Iterator[RankedTrial]:
     """Every trial of every setting, those with the same queries together: what they share is computed once.
 
-    features: of both modalities, on one device; not changed.
+    features: of both modalities, on one device; not changed. lengths: rank the vectors as they are, not those of length 1.
     """
+    picked = _take if lengths else _units
     for group in _groups(settings).values():
         setting, _, first = group[0]
         used = np.unique(np.concatenate([trial.gallery for _, _, trial in group]))
-        query, gallery = (_units(side, rows) for side, rows in zip(_sides(features, setting), (first.query, used)))
+        query, gallery = (picked(side, rows) for side, rows in zip(_sides(features, setting), (first.query, used)))
         ranking = rank(query.embeddings, gallery.embeddings, memory_gb)
         for setting, number, trial in group:
             columns = torch.as_tensor(np.searchsorted(used, trial.gallery), device=gallery.pids.device)
@@ -67,10 +69,11 @@ def evaluate_settings(
     excluded: Exclusion,
     rank: Rank,
     memory_gb: float,
+    lengths: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Mean metrics over its trials, as fractions, of each setting by its protocol's name; arguments as above."""
     results: dict[tuple[str, int], dict[str, float]] = {}
-    for setting, number, blocks in ranked_trials(features, settings, excluded, rank, memory_gb):
+    for setting, number, blocks in ranked_trials(features, settings, excluded, rank, memory_gb, lengths):
         results[setting.protocol, number] = summary(block.scores() for block in blocks)
     return {
         setting.protocol: _mean([results[setting.protocol, number] for number in range(len(setting.trials))])

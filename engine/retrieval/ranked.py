@@ -34,11 +34,16 @@ class RankedSetting(NamedTuple):
 
 
 def rank_setting(
-    features: Mapping[Modality, Features], setting: Setting, excluded: Exclusion, rank: Rank, memory_gb: float
+    features: Mapping[Modality, Features],
+    setting: Setting,
+    excluded: Exclusion,
+    rank: Rank,
+    memory_gb: float,
+    lengths: bool = False,
 ) -> RankedSetting:
     """Every trial of a setting; all distances are kept of the first one only. Arguments as for `ranked_trials`."""
     shown, first = None, {}
-    for _, number, blocks in ranked_trials(features, [setting], excluded, rank, memory_gb):
+    for _, number, blocks in ranked_trials(features, [setting], excluded, rank, memory_gb, lengths):
         if number == 0:
             shown = _kept(setting.trials[0], list(blocks))
             scores = [shown.scores]

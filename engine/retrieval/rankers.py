@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from engine.retrieval.cosine import cosine_ranking
+from engine.retrieval.cosine import cosine_ranking, inner_ranking
 from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_ranking
 from engine.retrieval.mser import mser_ranking
 from engine.retrieval.reranking import Ranking
 from utils.errors import UserError, pick
 from utils.types import MserDefaults
 
-# (query [Vq, Q, D], gallery [Vg, N, D], both normalised, memory in GB) -> a ranking of any part of that gallery.
+# (query [Vq, Q, D], gallery [Vg, N, D], both normalised unless the ranker compares lengths, memory in GB) -> a ranking of any part of that gallery.
 # Whatever trials with the same queries share is computed when it is called.
 Rank = Callable[[Tensor, Tensor, float], Ranking]
 
@@ -28,10 +28,15 @@ class Ranker(NamedTuple):
     make: Callable[[MserDefaults | None], Rank]
     spectra: bool = False  # whether it compares visible images in four spectra
     uses_queries: bool = False  # whether a query's ranking depends on the other queries (transductive)
+    lengths: bool = False  # whether vectors keep their lengths; those that other rankers get have length 1
 
 
 def _cosine(mser: MserDefaults | None) -> Rank:
     return cosine_ranking
+
+
+def _inner(mser: MserDefaults | None) -> Rank:
+    return inner_ranking
 
 
 def _mser(mser: MserDefaults | None) -> Rank:
@@ -54,6 +59,7 @@ def _with(ranking: Callable, parameters: tuple, query: Tensor, gallery: Tensor, 
 PLAIN = "cosine"  # evaluates during training, where it selects the model
 RANKERS = {
     PLAIN: Ranker("cosine", _cosine),
+    "inner": Ranker("inner product", _inner, lengths=True),
     "mser": Ranker("MSER", _mser, spectra=True, uses_queries=True),
     "k_reciprocal": Ranker("k-reciprocal", _k_reciprocal, uses_queries=True),
 }
@@ -83,6 +89,11 @@ def label_of(name: str) -> str:
 def uses_queries(name: str) -> bool:
     """Whether a query's ranking depends on the other queries."""
     return name in RANKERS and RANKERS[name].uses_queries
+
+
+def keeps_lengths(name: str) -> bool:
+    """Whether a ranker compares vectors at their own lengths."""
+    return name in RANKERS and RANKERS[name].lengths
 
 
 def need_spectra(names: Iterable[str]) -> bool:

@@ -20,7 +20,7 @@ from engine.build import build_evaluator, rankings
 from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split
 from engine.evaluator import Evaluator
 from engine.retrieval.ranked import RankedSetting, rank_setting
-from engine.retrieval.rankers import need_spectra
+from engine.retrieval.rankers import keeps_lengths, need_spectra
 from models import build_model
 from tools.figures.masks import collect_masks
 from tools.report.scalars import read_scalars
@@ -109,8 +109,9 @@ class Material:
         """A setting under a ranking."""
         key = setting.protocol, ranking
         if key not in self._ranked:
-            ranker = self.evaluator.rankers[ranking]
-            self._ranked[key] = rank_setting(self.features, setting, self.benchmark.excluded, ranker, self.evaluator.memory_gb)  # fmt: skip
+            rank, memory_gb = self.evaluator.rankers[ranking], self.evaluator.memory_gb
+            excluded = self.benchmark.excluded
+            self._ranked[key] = rank_setting(self.features, setting, excluded, rank, memory_gb, keeps_lengths(ranking))
         return self._ranked[key]
 
     def records(self, modality: Modality) -> Sequence[Record]:
