@@ -179,6 +179,27 @@ def test_what_a_damaged_folder_says(planted, tmp_path, name, text, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [((0, 1, 2, 3), (0, 1, 2, 3)), ((2, 0, 3, 1), (2, 0, 3, 1)), ((0, 5, 9, 7), (0, 1, 3, 2)), ((1, 1, 0, 0), (2, 3, 0, 1))],
+    ids=["ascending", "in another order", "with gaps", "of two identities"],
+)  # fmt: skip
+def test_training_labels_are_the_listed_ones_in_files_as_windows_writes_them(planted, tmp_path, given, expected):
+    """The last labels contradict the folders, which count."""
+    for kind in llcm.FILES.values():
+        (tmp_path / f"test_{kind}").symlink_to(planted / f"test_{kind}")
+        lines = (planted / "idx" / f"train_{kind}.txt").read_text().split("\n")
+        pairs = ((line.split()[0], given[int(line.split()[1])]) for line in lines if line)
+        (tmp_path / "idx").mkdir(exist_ok=True)
+        text = "\ufeff" + "\r\n".join(f"{name} {label} " for name, label in pairs) + "\r\n\r\n"
+        (tmp_path / "idx" / f"train_{kind}.txt").write_bytes(text.encode())
+    identities = (planted / "idx" / "test_id.txt").read_text().strip()
+    (tmp_path / "idx" / "test_id.txt").write_bytes(f"\ufeff{identities},\r\n".encode())
+    found = llcm.load(str(tmp_path))
+    assert {(int(Path(r.path).parent.name), r.pid) for r in found.train} == set(zip(TRAINED, expected))
+    assert len(found.train) == 16 and len(found.warnings) == 1 + (len(set(given)) < 4)
+
+
 def test_labels_that_contradict_the_folders_are_reported(planted, tmp_path):
     entries = llcm.read_list(planted, Modality.VISIBLE)
     assert llcm.contradictions(entries) == []

@@ -61,9 +61,10 @@ def read_bytes(path: Path, limit: int | None = None, hint: str = "") -> bytes:
 
 
 def read_text(path: Path, hint: str = "", limit: int = TEXT_LIMIT) -> str:
-    """A text file in UTF-8. UserError for one that is missing, too large, no regular file or no text."""
+    """A text file in UTF-8, without the mark that editors of Windows put before it. UserError for one that is missing,
+    too large, no regular file or no text."""
     try:
-        return read_bytes(path, limit, hint).decode("utf-8")
+        return read_bytes(path, limit, hint).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: damaged, or not a text in UTF-8" + (f"; {hint}" if hint else "")) from None
 

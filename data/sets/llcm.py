@@ -32,8 +32,8 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     """Read LLCM below `root`.
 
     hold_out: keep a tenth of the training identities, drawn with `seed`, out of training as the validation split.
-    An identity is an image's folder number; training labels are ranks of the sorted numbers. `trial` is not used: the
-    data set has one split. Raises UserError for a missing or unreadable part.
+    An identity is an image's folder number; training labels are the listed ones, numbered anew where some are missing.
+    `trial` is not used: the data set has one split. Raises UserError for a missing or unreadable part.
     """
     folder = require_folder(root, "idx", "LLCM")
     entries = [entry for modality in FILES for entry in read_list(folder, modality)]
@@ -42,7 +42,8 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     known = sorted({entry.identity for entry in entries})
     require_disjoint(str(folder / "idx"), train=known, test_id=tested)
     kept, held = divide(known, seed if hold_out else None)
-    labels = {identity: label for label, identity in enumerate(kept)}
+    given = {entry.identity: entry.label for entry in reversed(entries)}
+    labels = {identity: label for label, identity in enumerate(sorted(kept, key=lambda who: (given[who], who)))}
     listed = sorted(record_of(folder, entry) for entry in entries)
     train = [record._replace(pid=labels[record.pid]) for record in listed if record.pid in labels]
     counts = dict(zip(PUBLISHED, (len(known), len(listed), len(tested))))
