@@ -7,8 +7,10 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -432,3 +434,34 @@ def test_a_checkpoint_without_its_format_is_not_taken_for_released_weights(finis
     torch.save(content, finished / "other.pth")
     with pytest.raises(UserError, match="neither a checkpoint of this project nor a file of named weights"):
         open_checkpoint(str(finished / "other.pth"), best=False)
+
+
+class Evil:
+    """What a pickle may ask for: a call of anything."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["a zip archive", "as torch wrote before 1.6"])
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_a_network_that_was_pickled_whole_gives_its_weights_and_runs_nothing(zipped, tmp_path, monkeypatch):
+    """As IV-REID's released checkpoints are, which name classes that are not here."""
+    foreign = ModuleType("its_own_code")
+    foreign.Net = type("Net", (nn.Sequential,), {"__module__": "its_own_code"})
+    monkeypatch.setitem(sys.modules, "its_own_code", foreign)
+    network = foreign.Net(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Linear(4, 2))
+    expected, place = network.state_dict(), tmp_path / "whole.pth"
+    network.evil = Evil(os.mkdir, (str(tmp_path / "ran"),))
+    torch.save(network, place, _use_new_zipfile_serialization=zipped)
+    torch.save(network.evil, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(sys.modules, "its_own_code")
+    found = open_checkpoint(str(place), best=True)
+    assert found.origin is None and found.weights.keys() == expected.keys()
+    assert all(torch.equal(found.weights[name], value) for name, value in expected.items())
+    with pytest.raises(UserError, match="refused"):
+        open_checkpoint(str(tmp_path / "evil.pth"), best=True)
+    assert not (tmp_path / "ran").exists()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import require_regular
+from utils.pickled import weights_of_network
 from utils.schema import TEXT, Kind, both, kind, misfit, table
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -37,7 +38,7 @@ KNOWN = (*FLOATS, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8
 def load_torch(path: Path) -> Any:
     """What a torch file holds, on the CPU; never runs code from it. UserError for a missing, damaged or foreign file.
 
-    The checksums of its tensors are compared: torch writes them, but does not look at them.
+    A network that was pickled whole is read as its weights. The checksums of its tensors are compared: torch writes them, but does not look at them.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
@@ -51,12 +52,21 @@ def load_torch(path: Path) -> Any:
         if whole:
             return _load(path)
     except pickle.UnpicklingError:
+        if weights := _of_a_network(path):
+            return weights
         raise UserError(
             f"{path}: not a checkpoint, or one that holds more than tensors and plain values; refused"
         ) from None
     except Exception:  # torch and zipfile raise many kinds on a damaged file, and long stories
         pass
     raise UserError(f"{path}: damaged, or not a checkpoint")
+
+
+def _of_a_network(path: Path) -> dict[str, Tensor]:
+    try:
+        return weights_of_network(path)
+    except Exception:  # of what is no network: as many kinds
+        return {}
 
 
 def peek(path: Path) -> Any:
