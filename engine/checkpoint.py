@@ -22,6 +22,8 @@ from utils.types import Benchmark, Stage
 FORMAT = "mcja-run-1"
 STATES = ("criterion", "ema", "optimizer", "scheduler", "scaler", "progress", "rng")
 WRAPPERS = ("net", "state_dict", "model")  # under which released checkpoints hold their weights
+PARALLEL = "module."
+COUNTER = ".num_batches_tracked"  # of a batch norm; nothing reads it, and torch 0.4.0 did not save it
 HARMLESS = affecting(NOTHING)
 
 
@@ -97,10 +99,16 @@ def _origin(content: Mapping[str, Any]) -> Origin:
 
 
 def _unwrapped(content: Any) -> Any:
-    """The weights of a released checkpoint, which holds numbers of its own beside them; anything else as it is."""
+    """The weights of a released checkpoint, which holds numbers of its own beside them; anything else as it is.
+
+    Names lose the `module.` that torch's DataParallel puts before each of them.
+    """
     if not isinstance(content, dict) or {"format", "origin"} & content.keys():  # one of this project, whole or not
         return content
-    return next((content[name] for name in WRAPPERS if is_weights(content.get(name))), content)
+    found = next((content[name] for name in WRAPPERS if is_weights(content.get(name))), content)
+    if not all(isinstance(name, str) and name.startswith(PARALLEL) for name in found):
+        return found
+    return {name.removeprefix(PARALLEL): value for name, value in found.items()}
 
 
 def _require(file: Path, content: Any, shape: Shape) -> None:
@@ -189,18 +197,21 @@ def load_weights_into(
 
 
 def _by_our_names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The checkpoint's weights; those of a released one renamed, with what it lacks for the training left as it is."""
+    """The checkpoint's weights; those of a released one renamed, with what it lacks and no test needs left as it is."""
     weights, table = dict(checkpoint.weights), getattr(model, "released_names", dict)()
-    if checkpoint.origin is not None or not any(name != ours and name in weights for name, ours in table.items()):
+    if checkpoint.origin is not None:
         return weights
-    found = {ours: weights.pop(name) for name, ours in table.items() if name in weights}
-    if weights:
-        logger.info(
-            f"{checkpoint.path}: {len(weights)} entries that nothing uses are ignored, {next(iter(weights))} ..."
-        )
-    aside = getattr(model, "TRAINING_ONLY", ())
-    lacking = {n: value for n, value in model.state_dict().items() if n.startswith(aside) and n not in found}
-    return {**found, **lacking} if aside else found
+    found, optional = weights, []
+    if any(name != ours and name in weights for name, ours in table.items()):
+        found = {ours: weights.pop(name) for name, ours in table.items() if name in weights}
+        optional = list(getattr(model, "TRAINING_ONLY", ()))
+        if weights:
+            logger.info(
+                f"{checkpoint.path}: {len(weights)} entries that nothing uses are ignored, {next(iter(weights))} ..."
+            )
+    own, counted = model.state_dict(), any(name.endswith(COUNTER) for name in found)
+    lacking = [n for n in own if n.startswith(tuple(optional)) or n.endswith(COUNTER) and not counted]
+    return {name: own[name] for name in lacking} | found
 
 
 def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bool, allowed: bool) -> None:

@@ -19,6 +19,7 @@ from models.backbones.resnet import RESNETS
 from tests.conftest import golden, only_run
 from tests.killed_run import SMALL, killed
 from tests.released import entries, network_input, value
+from utils.errors import UserError
 from utils.results import read_rows
 from utils.runs import LAST, RESULTS
 
@@ -88,6 +89,22 @@ def test_a_released_checkpoint_loads_and_gives_the_released_vectors(name, file, 
             found = model.embed(network_input(shown(name, arrays, modality), arrays), torch.tensor([modality]))
         expected = released_vectors(name, arrays, key)
         assert np.abs(found.numpy() - expected).max() < 2e-5 * np.abs(expected).max(), key
+
+
+def test_a_released_checkpoint_of_parallel_processes_and_an_older_torch_loads(tmp_path):
+    """DataParallel puts `module.` before each name; torch 0.4.0 saved no counters of batch norms, which nothing reads."""
+    cfg = config("SYSU_AGW", "backbone", "resnet18")
+    source, model = (build_model(cfg, 3).eval() for _ in range(2))
+    state, names = source.state_dict(), {ours: theirs for theirs, ours in released_names(cfg).items()}
+    counted = [name for name in state if name.endswith("num_batches_tracked")]
+    weights = {f"module.{names[name]}": value for name, value in state.items() if name not in counted}
+    torch.save({"state_dict": weights}, tmp_path / "released.t")
+    checkpoint = open_checkpoint(str(tmp_path / "released.t"), best=True)
+    load_weights_into(model, checkpoint, allow_other_head=False)
+    assert counted and all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    del checkpoint.weights["bottleneck.running_mean"]  # anything else is still missed
+    with pytest.raises(UserError, match="in 1 entries: bn_neck.running_mean is missing"):
+        load_weights_into(model, checkpoint, allow_other_head=False)
 
 
 def drawn_tensor(name: str, shape: list[int], dtype: str, kind: str, **others) -> torch.Tensor:
