@@ -69,6 +69,7 @@ DATA = (
     Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
     Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
     Key("image_size", tuple, (384, 192), "(height, width) in pixels that every image is resized to", PAPER, least=32, most=2048, length=2, affects=BOTH),
+    Key("interpolation", str, "bilinear", "how images are resized, both anti-aliased: bilinear | lanczos (AGW and its heirs)", RELEASED, ("bilinear", "lanczos"), affects=BOTH),
     Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE, least=0, most=256, affects=NOTHING),
     Key("cache", str, "disk", "where decoded images are kept: in a file under `cache_dir` | in main memory too (ram) | on the GPU too (gpu), with no loader processes | none: each is decoded anew in every epoch", HERE, ("disk", "ram", "gpu", "none"), affects=NOTHING),
     Key("cache_dir", str, "cache", "folder of the files of decoded images: one per data set, part of it and image size", HERE, affects=NOTHING, is_path=True),
@@ -194,7 +195,7 @@ KEYS = {key.name: key for group in GROUPS.values() for key in group}
 # Those that a model's weights, or what it makes of them, depend on.
 MODEL_KEYS = frozenset(key.name for key in MODEL if key.affects == BOTH)
 # Those of them, and of what is ranked, that decide the vectors of given weights.
-VECTOR_KEYS = frozenset(key.name for key in MODEL if key.affects in (BOTH, TEST))
+VECTOR_KEYS = frozenset(key.name for key in MODEL if key.affects in (BOTH, TEST)) | {"interpolation"}
 
 
 def get_defaults() -> CfgNode:

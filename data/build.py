@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from data.augmentation import AUGMENTATIONS, Augmentation
 from data.images.cache import MappedPixels, cached
-from data.images.decode import PictureDataset, Pictures, as_it_is
+from data.images.decode import BILINEAR, PictureDataset, Pictures, as_it_is
 from data.images.loader import Prefetcher, own_run
 from data.images.store import HeldPixels, open_pixels
 from data.images.workers import PatientLoader, asked_workers, workers_with_room
@@ -126,12 +126,13 @@ def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPi
 
 
 def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
-    """The images of one of the `parts`, in the configured size."""
-    return Pictures([record.path for record in parts(benchmark)[part]], cfg.image_size)
+    """The images of one of the `parts`, in the configured size and interpolation."""
+    return Pictures([record.path for record in parts(benchmark)[part]], cfg.image_size, cfg.interpolation)
 
 
 def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
-    """Its name, such as regdb-3-test-visible-384x192-1f0c5a3e.pixels, tells data set, split, part and size.
+    """Its name, such as regdb-3-test-visible-384x192-1f0c5a3e.pixels, tells data set, split, part, size and, but
+    for bilinear, interpolation.
 
     The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing. For
     training images it is also of the folder of translated ones, where there is one.
@@ -139,10 +140,11 @@ def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
     trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
     drawn = "" if benchmark.drawn is None else f"-seed-{benchmark.drawn}"
     height, width = cfg.image_size
+    way = "" if cfg.interpolation == BILINEAR else f"-{cfg.interpolation}"
     other = infrared_root(cfg) if part == _train_part(benchmark) else None
     folders = "\0".join(os.path.abspath(folder) for folder in (data_root(cfg), other) if folder)
     root = hashlib.sha256(folders.encode(errors="surrogateescape")).hexdigest()[:8]
-    return expanded(cfg.cache_dir) / f"{benchmark.name}{trial}{drawn}-{part}-{height}x{width}-{root}.pixels"
+    return expanded(cfg.cache_dir) / f"{benchmark.name}{trial}{drawn}-{part}-{height}x{width}{way}-{root}.pixels"
 
 
 def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> EpochBatchSampler:

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from configs import load_config
 from configs.defaults import VECTOR_KEYS
-from data.images.decode import load_image
+from data.images.decode import BILINEAR, load_image
 from engine.checkpoint import Checkpoint, load_weights_into, open_checkpoint
 from engine.gallery.card import card_of
 from models import build_model
@@ -39,14 +39,21 @@ def embed_images(network: nn.Module, images: Tensor, modalities: Tensor, dtype: 
 class Embedder:
     """A trained model that turns images into vectors of unit length, whose inner products are cosines.
 
-    size: (height, width) in pixels of its images. config: of the run that trained it. `hash` names the model, `dimension` is
+    size: (height, width) in pixels of its images, to which files are resized by `interpolation`. config: of the run that trained it. `hash` names the model, `dimension` is
     D; `card` says what the model is (engine/gallery/card.py) and `file` where it lies, both from open_model.
     """
 
-    def __init__(self, model: nn.Module, size: tuple[int, int], device: torch.device, config: Mapping[str, Any]):
+    def __init__(
+        self,
+        model: nn.Module,
+        size: tuple[int, int],
+        device: torch.device,
+        config: Mapping[str, Any],
+        interpolation: str = BILINEAR,
+    ):
         self.hash = model_hash(model, size, config)
         self.network = folded(model.to(device))
-        self.size = tuple(size)
+        self.size, self.interpolation = tuple(size), interpolation
         self.device = device
         self.config = dict(config)
         self.card: dict[str, Any] = {}
@@ -66,7 +73,7 @@ class Embedder:
             raise UserError(f"{images}: give a list of image files, of one where there is one")
         if not isinstance(images, Tensor):
             names = [str(name) for name in images]
-            loaded = [load_image(name, self.size) for name in names]
+            loaded = [load_image(name, self.size, self.interpolation) for name in names]
             images = torch.stack(loaded) if loaded else torch.empty(0, 3, *self.size, dtype=torch.uint8)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (3, *self.size):
             raise UserError(
@@ -87,7 +94,8 @@ class Opened(NamedTuple):
 
     def embedder(self, device: torch.device | str = "cpu") -> Embedder:
         assert self.checkpoint.origin is not None
-        embedder = Embedder(self.model, self.cfg.image_size, torch.device(device), self.checkpoint.origin.config)
+        size, way, config = self.cfg.image_size, self.cfg.interpolation, self.checkpoint.origin.config
+        embedder = Embedder(self.model, size, torch.device(device), config, way)
         embedder.card = card_of(self.checkpoint, embedder)
         embedder.file = self.checkpoint.path.absolute()
         return embedder

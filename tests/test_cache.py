@@ -23,7 +23,7 @@ from PIL import Image
 
 import main
 from configs import load_config
-from data.build import build_cache_path, build_test_loader, build_train_loader, parts
+from data.build import build_cache_path, build_pictures, build_test_loader, build_train_loader, parts
 from data.images import cache as cache_module
 from data.images import pixel_file
 from data.images import store as pixels
@@ -575,6 +575,9 @@ def test_names_of_the_files(regdb_root, sysu_root):
     assert build_cache_path(cfg, whole, "train") == Path("somewhere/sysu-train-64x32-c5be9b4f.pixels")
     cfg.data_root = "/data/other"
     assert build_cache_path(cfg, whole, "train") != Path("somewhere/sysu-train-64x32-c5be9b4f.pixels")
+    cfg.data_root, cfg.interpolation = "/data/set", "lanczos"
+    assert build_cache_path(cfg, whole, "train") == Path("somewhere/sysu-train-64x32-lanczos-c5be9b4f.pixels")
+    assert build_pictures(cfg, whole, "train").interpolation == "lanczos"
 
 
 @pytest.mark.parametrize("workers", [0, 1])

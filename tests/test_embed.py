@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import main
 from configs import load_config
@@ -62,6 +63,19 @@ def test_names_of_files_and_their_pixels_give_the_same_bits(embedder, benchmark)
     images = torch.stack([load_image(name, embedder.size) for name in names])
     assert torch.equal(embedder(images, Modality.VISIBLE), embedder(names, "visible"))
     assert torch.equal(embedder([Path(name) for name in names], "visible"), embedder(names, "visible"))
+
+
+def test_files_are_resized_as_the_model_was_trained(alone, benchmark, tmp_path):
+    content = torch.load(alone, weights_only=True)
+    content["origin"]["config"]["interpolation"] = "lanczos"
+    torch.save(content, tmp_path / "other.pth")
+    first, other = open_model(alone), open_model(tmp_path / "other.pth")
+    names = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for name, record in zip(names, benchmark.test.visible):
+        Image.open(record.path).resize((45, 99)).save(name)
+    images = torch.stack([load_image(name, other.size, "lanczos") for name in names])
+    assert torch.equal(other(names, "visible"), first(images, "visible"))
+    assert not torch.equal(other(names, "visible"), first(names, "visible")) and first.hash != other.hash
 
 
 def test_no_image_gives_no_vector(embedder):

@@ -19,6 +19,7 @@ from torch import nn
 
 import main as program
 from configs import load_config
+from data.images.decode import resized
 from engine.embed import Embedder, open_model
 from models import MODELS, build_model
 from models.backbones.streams import Streams
@@ -131,6 +132,7 @@ def test_the_card_is_the_models_and_says_how_to_feed_the_files(exported, embedde
     card = json.loads((exported[0] / "card.json").read_text())
     assert {key: card[key] for key in embedder.card} == json.loads(json.dumps(embedder.card))
     assert card["preprocessing"]["input_size"] == list(SIZE) and card["embedding"]["size"] == 512
+    assert card["preprocessing"]["interpolation"] == embedder.interpolation
     for name, told in card["files"].items():
         session = parity.session(exported[0] / name)
         assert {value.name: value.shape for value in session.get_inputs()} == {
@@ -214,15 +216,16 @@ def test_a_network_that_no_graph_holds_is_one_line():
 
 
 @pytest.mark.parametrize("size", [(64, 32), (384, 192), (288, 144), (37, 19)], ids=str)
-def test_resizing_is_within_one_grey_level_of_pillows(size):
-    session, chance = parity.session(graphs.resizing(size).SerializeToString()), np.random.default_rng(0)
+@pytest.mark.parametrize("interpolation", ["bilinear", "lanczos"])
+def test_resizing_is_within_one_grey_level_of_pillows(size, interpolation):
+    session = parity.session(graphs.resizing(size, interpolation).SerializeToString())
+    chance = np.random.default_rng(0)
     equal = []
     for shape in ((1, 1), (17, 9), (64, 32), (120, 60), (150, 75), (333, 127), (40, 400), (2, 300), size):
         noise = chance.integers(0, 256, (*shape, 3), dtype=np.uint8)
         for image in (noise, (noise > 127).astype(np.uint8) * 255):
             (levels,) = session.run(None, {"images": image[None]})
-            expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-            change = np.abs(levels[0].transpose(1, 2, 0) - expected)
+            change = np.abs(levels[0] - resized(Image.fromarray(image), size, interpolation).numpy())
             assert change.max() <= 1, (shape, change.max())
             equal.append((change == 0).mean())
     assert min(equal) > 0.7 and np.mean(equal) > 0.9 and equal[-1] == 1

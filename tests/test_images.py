@@ -68,6 +68,16 @@ def test_resizing_is_pillows_bilinear(save, size):
     assert np.array_equal(load_image(save(pixels), size).permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.parametrize("size", [(12, 7), (40, 20), (20, 50)])
+def test_lanczos_takes_the_horizontal_direction_first_as_released(save, size):
+    """Whatever a Pillow chooses: it takes the vertical one first where that shrinks and the other one enlarges."""
+    pixels, lanczos = noise(40, 20, 3), Image.Resampling.LANCZOS
+    wide = Image.fromarray(pixels).resize((size[1], 40), lanczos)
+    found = load_image(save(pixels), size, "lanczos").permute(1, 2, 0).numpy()
+    assert np.array_equal(found, np.asarray(wide.resize((size[1], size[0]), lanczos)))
+    assert np.array_equal(found, load_image(save(pixels), size).permute(1, 2, 0).numpy()) == (size == (40, 20))
+
+
 def test_shrinking_is_anti_aliased(save):
     board = np.indices((64, 64)).sum(axis=0) % 2 * 255  # every second pixel white
     image = load_image(save(board.astype(np.uint8)), (8, 8))

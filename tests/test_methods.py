@@ -69,6 +69,13 @@ def test_recipes_of_other_data_sets(dataset, name):
     assert changed == general | OWN.get(cfg.prefix, {})
 
 
+def test_images_are_resized_as_released():
+    """AGW and its heirs by Lanczos, before anything else; IV-REID, MCJA and the own baseline bilinearly."""
+    ways = {path.stem: config(path.stem).interpolation for path in CONFIGS.glob("*_*.yml")}
+    heirs = ("AGW", "CAJ", "MCLNet", "DEEN", "DJANet")
+    assert ways == {name: "lanczos" if name.endswith(heirs) else "bilinear" for name in ways}
+
+
 def test_every_weight_of_a_loss_has_its_entry():
     assert {name for name in load_config() if name.startswith("loss_")} == {f"loss_{name}" for name in LOSSES}
 

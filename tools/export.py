@@ -70,7 +70,7 @@ def write(folder: Path, trained: Opened, embedder: Embedder, args: argparse.Name
     core = core_graph(trained.model, embedder.size)
     about = {"model": embedder.hash, "method": embedder.card["method"], "format": publishing.FORMAT}
     for name, graph in (
-        (publishing.WHOLE, with_pixels(core, embedder.size)),
+        (publishing.WHOLE, with_pixels(core, embedder.size, embedder.interpolation)),
         (publishing.CORE, with_default(core, MODALITIES[args.modality])),
     ):
         (folder / name).write_bytes(signed(graph, about).SerializeToString())

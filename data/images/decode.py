@@ -20,21 +20,26 @@ from utils.types import Batch, Record
 
 PIXEL_LIMIT = 50_000_000  # of an image; those of a surveillance camera have a hundredth of that
 BYTE_LIMIT = 256 * 2**20
+BILINEAR = "bilinear"
+INTERPOLATIONS = {BILINEAR: Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 ORIENTATION = 0x0112  # EXIF's number of how a camera was held
 
 
-def load_image(path: str, size: tuple[int, int]) -> Tensor:
-    """Decode an image as RGB and resize it (bilinear, anti-aliased) to (height, width): [3, H, W] uint8.
+def load_image(path: str, size: tuple[int, int], interpolation: str = BILINEAR) -> Tensor:
+    """Decode an image as RGB and resize it to (height, width), see `resized`: [3, H, W] uint8.
 
     Raises UserError naming an image that cannot be read.
     """
-    return resized(decoded(path), size)
+    return resized(decoded(path), size, interpolation)
 
 
-def resized(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """An RGB image at (height, width), bilinear and anti-aliased: [3, H, W] uint8."""
-    pixels = np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+def resized(image: Image.Image, size: tuple[int, int], interpolation: str = BILINEAR) -> Tensor:
+    """An RGB image at (height, width), anti-aliased, by an interpolation of INTERPOLATIONS: [3, H, W] uint8."""
+    way = INTERPOLATIONS[interpolation]
+    if interpolation != BILINEAR:
+        # Horizontally first, as any Pillow did when AGW was released. Later ones choose, and what overshoots is cut in between.
+        image = image.resize((size[1], image.height), way)
+    return torch.from_numpy(np.array(image.resize(size[::-1], way))).permute(2, 0, 1)
 
 
 def decoded(path: str) -> Image.Image:
@@ -116,9 +121,10 @@ class Pixels(Protocol):
 class Pictures:
     """Pixels that are decoded each time: kept nowhere."""
 
-    def __init__(self, paths: Sequence[str], size: tuple[int, int]):
+    def __init__(self, paths: Sequence[str], size: tuple[int, int], interpolation: str = BILINEAR):
         self.paths = list(paths)
         self.size = tuple(size)
+        self.interpolation = interpolation
 
     @property
     def image_bytes(self) -> int:
@@ -128,7 +134,7 @@ class Pictures:
         return len(self.paths)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        return torch.stack([load_image(self.paths[row], self.size) for row in rows.tolist()])
+        return torch.stack([load_image(self.paths[row], self.size, self.interpolation) for row in rows.tolist()])
 
 
 class PictureDataset(Dataset):

@@ -53,16 +53,16 @@ class Loaded(NamedTuple):
 
 
 class Loading(Dataset):
-    """Rows of images -> Loaded, resized to (height, width); whatever cannot be read is left out."""
+    """Rows of images -> Loaded, resized to (height, width) as the model wants; whatever cannot be read is left out."""
 
-    def __init__(self, size: tuple[int, int]):
-        self.size = size
+    def __init__(self, size: tuple[int, int], interpolation: str):
+        self.size, self.interpolation = size, interpolation
 
     def __getitem__(self, rows: list[Row]) -> Loaded:
         images, kept, faults = [], [], []
         for row in rows:
             try:
-                images.append(load_image(row.path, self.size))
+                images.append(load_image(row.path, self.size, self.interpolation))
                 kept.append(row)
             except UserError as error:
                 faults.append(str(error))
@@ -187,7 +187,7 @@ def _loader(embedder: Embedder, listing: Listing, start: int, batch: int, worker
     left = math.ceil((listing.count - start) / batch)
     size = batch * 3 * embedder.size[0] * embedder.size[1]
     return PatientLoader(
-        Loading(embedder.size),
+        Loading(embedder.size, embedder.interpolation),
         batch_size=None,
         sampler=Batches(listing, start, batch),
         num_workers=workers_with_room(min(asked_workers(workers), left), size),

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from data.images.decode import BILINEAR
 from tools.exporting.network import IMAGES, MODALITY, OPSET
 from utils.extras import require
 from utils.images import IMAGENET_MEAN, IMAGENET_STD
 from utils.types import Modality
 
+FLOAT, DOUBLE = 1, 11  # ONNX's numbers of the types
 PIXELS = ["batch", "height", "width", 3]
 
 
@@ -36,21 +38,62 @@ class Parts:
         return output
 
 
-def resize(parts: Parts, images: str, size: tuple[int, int]) -> str:
-    """[B, h, w, 3] uint8 -> [B, 3, H, W] float32, whole grey levels: within one of Pillow's bilinear resizing.
+def resize(parts: Parts, images: str, size: tuple[int, int], interpolation: str) -> str:
+    """[B, h, w, 3] uint8 -> [B, 3, H, W] float32, whole grey levels: within one of data/images/decode.py's resizing.
 
     As Pillow does, it rounds after each direction, and is mostly equal. What lies in the middle between two levels falls to
     either side by the last bit, so in the first direction it is left there: else it could end two levels away.
     """
     planes = parts.add("Transpose", [images], "resize/planes", perm=[0, 3, 1, 2])
-    levels = parts.add("Cast", [planes], "resize/levels", to=1)  # float32
-    way = {"mode": "linear", "antialias": 1, "exclude_outside": 1}
-    wide = parts.add("Resize", [levels, "", "", np.array(size[1:])], "resize/horizontal", axes=[3], **way)
+    levels = parts.add("Cast", [planes], "resize/levels", to=FLOAT)
+    along = {BILINEAR: _bilinear, "lanczos": _lanczos}[interpolation]
+    wide = along(parts, levels, 3, size[1], "resize/horizontal")
     rounded = _rounded(parts, wide)
     distance = parts.add("Abs", [parts.add("Sub", [wide, rounded], "resize/change")], "resize/distance")
     between = parts.add("Greater", [distance, np.float32(0.499)], "resize/between")
     kept = parts.add("Where", [between, wide, rounded], "resize/kept")
-    return _rounded(parts, parts.add("Resize", [kept, "", "", np.array(size[:1])], "resize/vertical", axes=[2], **way))
+    return _rounded(parts, along(parts, kept, 2, size[0], "resize/vertical"))
+
+
+def _bilinear(parts: Parts, levels: str, axis: int, length: int, output: str) -> str:
+    """Levels [B, 3, h, w] with another length of an axis."""
+    way = {"mode": "linear", "antialias": 1, "exclude_outside": 1}
+    return parts.add("Resize", [levels, "", "", np.array([length])], output, axes=[axis], **way)
+
+
+def _lanczos(parts: Parts, levels: str, axis: int, length: int, output: str) -> str:
+    """The same by a matrix of weights, [length, h or w]: ONNX's Resize has no such filter."""
+    count = parts.add("Cast", [parts.add("Shape", [levels], f"{output}/shape", start=axis, end=axis + 1)], f"{output}/count", to=DOUBLE)  # fmt: skip
+    weights = _lanczos_weights(parts, count, length, output)
+    if axis == 3:
+        weights = parts.add("Transpose", [weights], f"{output}/turned", perm=[1, 0])
+    made = parts.add("MatMul", [levels, weights] if axis == 3 else [weights, levels], f"{output}/made")
+    return parts.add("Clip", [made, np.float32(0), np.float32(255)], output)
+
+
+def _lanczos_weights(parts: Parts, count: str, length: int, name: str) -> str:
+    """sinc(x) sinc(x / 3) where |x| < 3, in rows whose sum is 1: [length, count] float32; count: [1] float64.
+
+    x is the distance of two pixels' centres in pixels of the coarser side.
+    """
+
+    def node(operation: str, inputs: list[str | np.ndarray], what: str, **attributes: Any) -> str:
+        return parts.add(operation, inputs, f"{name}/{what}", **attributes)
+
+    scale = node("Div", [count, np.float64(length)], "scale")
+    own = node("Mul", [scale, (np.arange(length) + 0.5)[:, None]], "own")
+    last = node("Squeeze", [count], "last")
+    given = node("Add", [node("Range", [np.float64(0), last, np.float64(1)], "numbers"), np.float64(0.5)], "given")
+    x = node("Div", [node("Sub", [given, own], "apart"), node("Max", [scale, np.float64(1)], "pixel")], "x")
+    angle, same = node("Mul", [x, np.float64(np.pi)], "angle"), node("Equal", [x, np.float64(0)], "same")
+    square = node("Where", [same, np.float64(1), node("Mul", [angle, angle], "squared")], "square")
+    third = node("Sin", [node("Div", [angle, np.float64(3)], "slower")], "third")
+    both = node("Mul", [node("Sin", [angle], "sine"), node("Mul", [third, np.float64(3)], "thrice")], "both")
+    inside = node("Less", [node("Abs", [x], "distance"), np.float64(3)], "inside")
+    kernel = node("Where", [same, np.float64(1), node("Div", [both, square], "quotient")], "kernel")
+    kept = node("Where", [inside, kernel, np.float64(0)], "inner")
+    total = node("ReduceSum", [kept, np.array([1])], "total", keepdims=1)
+    return node("Cast", [node("Div", [kept, total], "shares")], "weights", to=FLOAT)
 
 
 def _rounded(parts: Parts, levels: str) -> str:
@@ -66,11 +109,11 @@ def normalise(parts: Parts, levels: str) -> str:
     return parts.add("Div", [centred, std], "normalise/normalised")
 
 
-def with_pixels(core: Any, size: tuple[int, int]) -> Any:
+def with_pixels(core: Any, size: tuple[int, int], interpolation: str = BILINEAR) -> Any:
     """The core's graph behind resizing and normalising: images [batch, height, width, 3] uint8, modality [batch] int64."""
     onnx = require("onnx", "an export")
     parts = Parts()
-    normalised = normalise(parts, resize(parts, IMAGES, size))
+    normalised = normalise(parts, resize(parts, IMAGES, size, interpolation))
     model = _copied(core)
     _reads(model, IMAGES, normalised)
     inputs = [
@@ -99,11 +142,11 @@ def with_default(core: Any, modality: Modality) -> Any:
     return _with(model, parts, [images, given])
 
 
-def resizing(size: tuple[int, int]) -> Any:
+def resizing(size: tuple[int, int], interpolation: str = BILINEAR) -> Any:
     """A graph of the resizing alone: images [batch, height, width, 3] uint8 -> levels [batch, 3, H, W] float32."""
     onnx = require("onnx", "an export")
     parts, types, info = Parts(), onnx.TensorProto, onnx.helper.make_tensor_value_info
-    levels = resize(parts, IMAGES, size)
+    levels = resize(parts, IMAGES, size, interpolation)
     given, made = info(IMAGES, types.UINT8, PIXELS), info(levels, types.FLOAT, ["batch", 3, *size])
     graph = onnx.helper.make_graph(parts.nodes, "resizing", [given], [made], parts.constants)
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8)

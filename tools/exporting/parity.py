@@ -11,6 +11,7 @@ import torch
 from numpy import ndarray
 from PIL import Image
 
+from data.images import decode
 from engine.embed import Embedder
 from tools.exporting import graphs
 from utils.extras import require
@@ -41,10 +42,13 @@ def compare(folder: Path, embedder: Embedder, images: Sequence[ndarray]) -> Iter
     """
     size = embedder.size
     whole, core = (session(folder / name) for name in ("model.onnx", "model-core.onnx"))
-    resizing = session(graphs.resizing(size).SerializeToString())
+    resizing = session(graphs.resizing(size, embedder.interpolation).SerializeToString())
 
     def resized(pixels: ndarray) -> torch.Tensor:
         return torch.from_numpy(resizing.run(None, {"images": pixels})[0].astype(np.uint8))
+
+    def pillow(image: ndarray) -> ndarray:
+        return decode.resized(Image.fromarray(image), size, embedder.interpolation).numpy()
 
     def by_core(pixels: ndarray, modalities: ndarray) -> ndarray:
         return _run(core, normalise(resized(pixels)).numpy(), modalities)
@@ -55,11 +59,11 @@ def compare(folder: Path, embedder: Embedder, images: Sequence[ndarray]) -> Iter
             passed = cosine >= COSINE and difference <= DIFFERENCE
             yield Line(f"{name}, batch of {batch}", _words(cosine, difference), passed)
     forms = list(_forms(images, size))
-    levels = max(np.abs(resized(form[None])[0].numpy().astype(int) - _pillow(form, size)).max() for form in forms)
+    levels = max(np.abs(resized(form[None])[0].numpy().astype(int) - pillow(form)).max() for form in forms)
     yield Line(f"resizing, {len(forms)} images", f"{levels} grey levels from Pillow's at most", bool(levels <= LEVELS))
     own = _vectors(
         lambda *given: _run(whole, *given),
-        lambda p, m: embedder(torch.from_numpy(np.stack([_pillow(image, size) for image in p])), m),
+        lambda p, m: embedder(torch.from_numpy(np.stack([pillow(image) for image in p])), m),
         list(batches(images, 1)),
     )
     yield Line("from files to vectors, for comparison", _words(*own), None)
@@ -117,11 +121,6 @@ def _forms(images: Sequence[ndarray], size: tuple[int, int]) -> Iterator[ndarray
     others = [(2 * height, 2 * width), (height // 2 + 1, 2 * width + 1), (2 * height + 1, width // 3 + 1), (7, 5), size]
     for image in images:
         yield from (image, *(_scaled(image, other) for other in others))
-
-
-def _pillow(image: ndarray, size: tuple[int, int]) -> ndarray:
-    """[h, w, 3] uint8 -> [3, H, W] uint8, as data/images/decode.py resizes."""
-    return _scaled(image, size).transpose(2, 0, 1)
 
 
 def _scaled(image: ndarray, size: tuple[int, int]) -> ndarray:

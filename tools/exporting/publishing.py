@@ -90,7 +90,7 @@ def card(embedder: Embedder, reads_modality: bool, default: str) -> dict[str, An
         "reads_modality": reads_modality,
         "preprocessing": {  # of model-core.onnx; model.onnx does it itself
             "input_size": [height, width],
-            "interpolation": "bilinear",
+            "interpolation": embedder.interpolation,
             "antialias": True,
             "keep_ratio": False,
             "colour_order": "RGB",

@@ -66,7 +66,8 @@ class Service:
 
     def embed(self, content: bytes, name: str, modality: str) -> Upload:
         image = decoded(content, name)
-        vectors = self.embedder(resized(image, self.embedder.size)[None], modality)
+        embedder = self.embedder
+        vectors = embedder(resized(image, embedder.size, embedder.interpolation)[None], modality)
         return Upload(np.asarray(vectors[0]), modality, name, tile(image))
 
     async def answer(self, wanted: Wanted) -> tuple[Query, Answer]:
