@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.sets import DATASETS
+from configs.command import DEFAULT_SEED
+from data.sets import DATASETS, folder
+from data.sets.value import counted
 from tests.conftest import _draw
 from tools import doctor
 from tools.checkup import examine
@@ -225,11 +227,34 @@ def test_quick_opens_nothing(roots, look, tmp_path, monkeypatch):
     assert look(root, "--quick")[0] == 1
 
 
+def test_the_test_is_the_one_that_training_draws(roots, tmp_path, capsys):
+    for part in ("train", "test"):
+        shutil.copytree(roots["folder"] / part, tmp_path, dirs_exist_ok=True)
+    first(tmp_path, "visible/0001/*.jpg").unlink()
+    counts = set()
+    for words, seed in (([], DEFAULT_SEED), (["--seed", "3"], 3), (["--seed", "5"], 5)):
+        assert doctor.main([str(tmp_path), "--quick", *words]) == 0
+        text = capsys.readouterr().out
+        there = counted(folder.load(str(tmp_path), seed=seed))
+        assert re.search(f"^the test drawn with seed {seed} +found$", text, flags=re.M)
+        assert all(re.search(f"^{name} +{number}$", text, flags=re.M) for name, number in there.items())
+        counts.add(tuple(there.values()))
+    assert len(counts) > 1
+
+
+def test_of_many_equal_images_those_are_named_that_tell_what_is_wrong(roots, look, tmp_path):
+    root = Path(shutil.copytree(roots["folder"], tmp_path / "data"))
+    twice(root)
+    shutil.copy(root / "train/visible/0001/copy_c1.jpg", root / "train/visible/0002/other_c1.jpg")
+    (finding,) = look(root)[2]
+    assert "under two identities: train/visible/0001/0001_c1_0001.jpg = train/visible/0002/other_c1.jpg" in finding
+
+
 def test_workers_find_the_same(roots, monkeypatch, tmp_path):
     root = Path(shutil.copytree(roots["folder"], tmp_path / "data"))
     for harm in (cut, shrink, of_two):
         harm(root)
-    reading = read_all_splits(DATASETS["folder"], root)
+    reading = read_all_splits(DATASETS["folder"], root, seed=8)
     paths = sorted(record.path for record in reading.records)
     alone = examine.examine_all(paths, 0)
     monkeypatch.setattr(examine, "FEW", 0)

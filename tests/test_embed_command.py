@@ -104,6 +104,15 @@ def test_labels_come_from_names_where_they_are_asked_for(photos, tmp_path):
     assert {(row.identity, row.camera) for row in rows_of_files(paths, "visible", camera="north")} == {("", "north")}
 
 
+def test_images_of_the_other_modality_are_said(tmp_path, caplog):
+    for name in ("visible/7/a.png", "infrared/7/b.png", "infrared/7/c.png", "infrared/visible/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert len(list(rows_of_files([tmp_path], "visible"))) == 4
+    said = f"2 images lie in a folder named infrared, {tmp_path}/infrared/7/b.png first; they count as visible"
+    assert [record.message.startswith(said) for record in caplog.records] == [True]
+
+
 def test_folders_are_searched_in_order_without_hidden_files_and_circles(tmp_path):
     for name in (
         "b/2.jpg",

@@ -159,12 +159,13 @@ def test_folders_without_images_are_said(tmp_path):
         (both("test/SIDE/1/a.png"), "{root}: no identity has visible and infrared images to train on"),
         (
             [*both("train/SIDE/1/a.png"), "test/visible/2/a.png", "test/infrared/3/a.png"],
-            "no query of the test has an image of its identity in the other modality from another camera (folder)",
+            "no query has an image of its identity in the other modality from another camera (folder)",
         ),
         (
             both("train/SIDE/1/c1.png", "test/SIDE/2/c1.png"),
             "(folder); docs/own_images.md says what tells cameras apart",
         ),
+        (both("SIDE/1/c1.png", "SIDE/2/c1.png"), "tells cameras apart; another --seed draws other identities"),
     ],
 )
 def test_what_is_refused(tmp_path, names, said):
@@ -172,6 +173,25 @@ def test_what_is_refused(tmp_path, names, said):
     with pytest.raises(UserError) as caught:
         folder.load(str(tmp_path))
     assert said.format(root=tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["train/visible", "train/visible/1"])
+def test_a_folder_that_may_not_be_read_is_said(tmp_path, monkeypatch, place):
+    """Its images would be missing from the training, and nobody would know."""
+    plant(tmp_path, *both("train/SIDE/1/a.png", "train/SIDE/2/a.png", "test/SIDE/3/a.png"))
+
+    def with_one_shut(usual):
+        def look(path, *rest):
+            if os.fspath(path) == str(tmp_path / place):
+                raise PermissionError(13, "Permission denied", os.fspath(path))
+            return usual(path, *rest)
+
+        return look
+
+    monkeypatch.setattr(os, "scandir", with_one_shut(os.scandir))
+    monkeypatch.setattr(Path, "iterdir", with_one_shut(Path.iterdir))
+    with pytest.raises(UserError, match=f"^{tmp_path / place}: cannot be read .Permission denied.; check data_root"):
+        folder.load(str(tmp_path))
 
 
 # -------------------------------------------------------------------------------------------------- what nobody divided
@@ -209,6 +229,10 @@ def test_a_tenth_of_the_rest_is_held_out(undivided):
     assert [setting.protocol for setting in part.validation.settings] == ["folder-val/i2v", "folder-val/v2i"]
     (held,) = {record.pid for record in (*part.validation.visible, *part.validation.infrared)}
     assert held not in {record.pid for record in part.test.visible}
+    said = (
+        "the validation has one identity, so every score is 100 %: train on more identities, or leave `select val` out"
+    )
+    assert part.warnings == [said] and not whole.warnings
     assert {r.path for r in whole.train} == {
         r.path for r in (*part.train, *part.validation.visible, *part.validation.infrared)
     }
@@ -309,6 +333,10 @@ GOOD = ("a.png,1,visible", "b.png,1,infrared")
         ([*GOOD, "no.png,2,visible"], "line 4: {root}/no.png: no such file; paths are relative to data_root"),
         ([*GOOD, '"no\nno.png",2,visible'], "line 5: {root}/no\\nno.png: no such file"),
         ([*GOOD, "x,2,visible"], "line 4: {root}/x: no such file"),
+        (
+            [*GOOD, "x" * 300 + ".png,2,visible"],
+            ".png: no such file; paths are relative to data_root, with / between folders",
+        ),
         ([*GOOD, "a,b.png,2,visible"], "line 4: has 4 values, the first line 3; quote values with commas"),
         ([*GOOD, '"a.png,2,visible'], "line 4: not CSV (unexpected end of data); a quote may be open"),
         ([], "images.csv: lists no image; its columns are path, identity, camera, modality, part"),
@@ -336,6 +364,14 @@ def test_first_lines_that_are_refused(tmp_path, header, said):
     with pytest.raises(UserError) as caught:
         folder.load(str(listing(tmp_path, "a.png,1,visible,test", "b.png,1,infrared,", header=header)))
     assert said in str(caught.value)
+
+
+def test_columns_without_a_name_are_nothing(tmp_path):
+    """Tables that spreadsheets write end in them."""
+    lines = [f"{side[0]}{i}.png,{i},{side},," for i in range(3) for side in SIDES]
+    plant(tmp_path, *(line.partition(",")[0] for line in lines))
+    benchmark = folder.load(str(listing(tmp_path, *lines, header="path,identity,modality,,")))
+    assert benchmark.num_ids == 2 and not any("columns" in line for line in benchmark.warnings)
 
 
 def test_a_part_that_is_unknown(tmp_path):

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from configs.command import DEFAULT_SEED
 from data.images.workers import asked_workers
 from data.sets import DATASETS
 from tools.checkup.checks import Finding, checked, image_paths, read_all_splits
@@ -33,6 +34,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"Take it for this one of {', '.join(DATASETS)} (default: what it looks like).",
     )
+    parser.add_argument(
+        "--seed",
+        type=natural,
+        default=DEFAULT_SEED,
+        help="Look at what a training with this seed tests on, where own images have no test (default: %(default)s).",
+    )
     parser.add_argument("--quick", action="store_true", help="Look at lists and names alone, and open no image.")
     parser.add_argument(
         "--workers",
@@ -45,7 +52,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def look(args: argparse.Namespace) -> list[Finding]:
     """Print what is found, and return it."""
-    reading = read_all_splits(recognised(args.root, args.dataset), args.root)
+    reading = read_all_splits(recognised(args.root, args.dataset), args.root, args.seed)
     images = None if args.quick else examine_all(image_paths(reading), asked_workers(args.workers))
     findings = checked(reading, images)
     print(table(reading, images, findings))

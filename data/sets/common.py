@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from utils.errors import UserError, shown
+from utils.files import why
 from utils.types import Record
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def says_shut(reader: Callable[P, T]) -> Callable[P, T]:
+    """A reader of folders; what the system does not let it look at is a UserError that names it."""
+
+    @wraps(reader)
+    def read(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return reader(*args, **kwargs)
+        except OSError as error:
+            place = shown(error.filename or "the data set")
+            raise UserError(f"{place}: cannot be read ({why(error)}); check data_root and its permissions") from None
+
+    return read
 
 
 def require_folder(root: str, inside: str, name: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.sets.common import require_folder, require_records
+from data.sets.common import require_folder, require_records, says_shut
 from data.sets.llcm import excluded
 from data.sets.own_lists import CSV, PARTS, SIDES, Listed, camera_numbers, read_images
 from data.sets.regdb import divide, evaluation_split, protocol_settings
@@ -19,9 +19,14 @@ from data.sets.value import DataSet, Foreign, Listing
 from utils.errors import UserError, shown
 from utils.types import Benchmark, Modality, Record, Setting, Split
 
-NO_MATCH = "no query of the test has an image of its identity in the other modality from another camera"
+NO_MATCH = "no query has an image of its identity in the other modality from another camera"
+REDRAW = "; another --seed draws other identities"
+# What a split is called, and what to do where it has one identity.
+OF_TEST = ("test", "give it more")
+OF_VALIDATION = ("validation", "train on more identities, or leave `select val` out")
 
 
+@says_shut
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
     """Read own images below `root`.
 
@@ -44,17 +49,18 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
     train = [record for record in learned if record.pid not in held]
     require_records(in_both(train), f"{shown(folder)}: no identity has visible and infrared images to train on")
     labels = {pid: label for label, pid in enumerate(sorted({record.pid for record in train}))}
-    test = checked_split(folder, "folder", [record for record in records if record.pid in tested])
+    test = checked_split(folder, "folder", [r for r in records if r.pid in tested], "" if given else REDRAW)
+    val = checked_split(folder, "folder-val", [r for r in learned if r.pid in held], REDRAW) if hold_out else None
     return Benchmark(
         name="folder",
         trial=None,
         num_ids=len(labels),
         train=[record._replace(pid=labels[record.pid]) for record in train],
         test=test,
-        validation=checked_split(folder, "folder-val", [r for r in learned if r.pid in held]) if hold_out else None,
+        validation=val,
         excluded=excluded,
         mser=None,
-        warnings=[*lines, *unclear, *weaknesses(test)],
+        warnings=[*lines, *unclear, *weaknesses(test, *OF_TEST), *weaknesses(val, *OF_VALIDATION)],
         drawn=None if given else seed,
         names=names,
     )
@@ -83,13 +89,13 @@ def require_apart(folder: Path, images: Sequence[Listed]) -> None:
             )
 
 
-def checked_split(folder: Path, name: str, records: Sequence[Record]) -> Split:
-    """All images of some identities in both directions. UserError where no query can find its identity."""
+def checked_split(folder: Path, name: str, records: Sequence[Record], way: str) -> Split:
+    """All images of some identities in both directions. UserError, which ends in `way`, where no query can find its identity."""
     for modality in Modality:
         if not any(record.modality == modality for record in records):
-            raise UserError(f"{shown(folder)}: no {modality.name.lower()} images to evaluate ({name})")
+            raise UserError(f"{shown(folder)}: no {modality.name.lower()} images to evaluate ({name}){way}")
     if not any(matched(records).values()):
-        raise UserError(f"{shown(folder)}: {NO_MATCH} ({name}); docs/own_images.md says what tells cameras apart")
+        raise UserError(f"{shown(folder)}: {NO_MATCH} ({name}); docs/own_images.md says what tells cameras apart{way}")
     return evaluation_split(name, records)
 
 
@@ -101,18 +107,20 @@ def matched(records: Sequence[Record]) -> Mapping[Record, bool]:
     return {r: bool(seen.get((r.pid, r.modality.other), set()) - {r.camera}) for r in records}
 
 
-def weaknesses(test: Split) -> list[str]:
-    """What makes the scores of a test say less than they seem to, a line each."""
-    found = matched([*test.visible, *test.infrared])
+def weaknesses(split: Split | None, name: str, way: str) -> list[str]:
+    """What makes the scores of a split say less than they seem to, a line each. way: what to do about one identity."""
+    if split is None:
+        return []
+    found = matched([*split.visible, *split.infrared])
     lacking, identities = sum(not has for has in found.values()), {record.pid for record in found}
     lines = []
     if lacking:
         lines.append(
-            f"{lacking} of {len(found)} test images do not count as queries: they have no image of their identity in the "
+            f"{lacking} of {len(found)} {name} images do not count as queries: they have no image of their identity in the "
             "other modality from another camera"
         )
     if len(identities) == 1:
-        lines.append("the test has one identity, so every score is 100 %; give it more")
+        lines.append(f"the {name} has one identity, so every score is 100 %: {way}")
     return lines
 
 

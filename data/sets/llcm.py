@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
+from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records, says_shut
 from data.sets.draws import NUM_TRIALS, one_of_each
 from data.sets.regdb import Entry, divide, read_line, require_once
 from data.sets.value import DataSet, Foreign, Listing, counted, named_records
@@ -28,6 +28,7 @@ PUBLISHED = {"training identities": 713, "training images": 30921, "test identit
 IMAGE = re.compile(r"(?:.*[/\\])?cam(?P<camera>[1-9])[/\\](?P<identity>[0-9]{4})[/\\](?P<image>[^/\\]+)", re.DOTALL)
 
 
+@says_shut
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
     """Read LLCM below `root`.
 

@@ -7,9 +7,9 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from data.sets.common import SUFFIXES
 from utils.errors import UserError, shown
@@ -57,7 +57,7 @@ def read_folders(root: Path) -> tuple[list[Listed], list[str]]:
     for part, side, folder in sides:
         if not folder.is_dir():
             raise UserError(f"{shown(folder)} is missing: own images are in {LAYOUT}")
-        images = {person: images_below(person) for person in identity_folders(folder)}
+        images = {person: images_below(person, shut=_refuse) for person in identity_folders(folder)}
         found += [Listed(path, p.name, "", SIDES[side], part) for p, own in images.items() for path in own]
         lines += oddities(folder, images)
     return found, lines
@@ -75,10 +75,15 @@ def identity_folders(folder: Path) -> list[Path]:
     return [entry for entry in entries if entry.is_dir()]
 
 
-def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """Image files in a folder and the folders in it, sorted; hidden ones are left out, links to folders not followed."""
+def images_below(
+    folder: Path, suffixes: Collection[str] = SUFFIXES, shut: Callable[[OSError], object] | None = None
+) -> list[Path]:
+    """Image files in a folder and the folders in it, sorted; hidden ones are left out, links to folders not followed.
+
+    shut: called with the error of each folder that cannot be read; None: these are left out.
+    """
     found = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=shut):
         folders[:] = [name for name in folders if not _hidden(name)]
         found += [Path(where, name) for name in names if Path(name).suffix.lower() in suffixes and not _hidden(name)]
     return sorted(found)
@@ -98,6 +103,10 @@ def oddities(folder: Path, images: Mapping[Path, Sequence[Path]]) -> list[str]:
             f"count as identity {shown(inside.parts[0])} there"
         )
     return lines
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
 
 
 def _hidden(name: str) -> bool:
@@ -149,10 +158,10 @@ def read_header(path: Path, names: Sequence[str]) -> tuple[list[str], list[str]]
     missing = [name for name in COLUMNS if name not in columns and name not in OPTIONAL]
     if missing:
         raise UserError(f"{shown(path)}, line 1: has no column {', '.join(missing)}; give {', '.join(COLUMNS)}")
-    for name in columns:
+    for name in filter(None, columns):
         if columns.count(name) > 1:
             raise UserError(f"{shown(path)}, line 1: has the column {shown(name)} twice; keep one")
-    other = [shown(name) for name in columns if name not in COLUMNS]
+    other = [shown(name) for name in columns if name not in ("", *COLUMNS)]
     lines = [f"{shown(path)}: columns that mean nothing here: {', '.join(other)}"] if other else []
     return columns, lines
 
@@ -171,8 +180,10 @@ def listed(root: Path, where: str, row: Mapping[str, str]) -> Listed:
         raise UserError(f"{where}: modality {shown(side)!r} is unknown; choose {' or '.join(SIDES)}")
     if part.lower() not in ("", *PARTS):
         raise UserError(f"{where}: part {shown(part)!r} is unknown; choose {' or '.join(PARTS)}, or leave it out")
-    if not (root / name).is_file():
-        raise UserError(f"{where}: {shown(root / name)}: no such file; paths are relative to data_root")
+    if not os.path.isfile(root / name):
+        raise UserError(
+            f"{where}: {shown(root / name)}: no such file; paths are relative to data_root, with / between folders"
+        )
     return Listed(root / name, identity, camera, SIDES[side.lower()], part.lower())
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.sets.common import differences, require_disjoint, require_folder, require_records
+from data.sets.common import differences, require_disjoint, require_folder, require_records, says_shut
 from data.sets.value import DataSet, Foreign, Listing
 from utils.errors import UserError
 from utils.files import read_text
@@ -42,6 +42,7 @@ class Entry(NamedTuple):
     where: str  # "PATH, line NUMBER"
 
 
+@says_shut
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
     """Read split `trial` (1..10) of RegDB below `root`.
 

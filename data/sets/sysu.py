@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records
+from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records, says_shut
 from data.sets.draws import NUM_TRIALS, one_of_each
 from data.sets.sysu_lists import RESTORE, Permutations, list_file, read_ids, read_permutations
 from data.sets.value import DataSet, Foreign, Listing, named_records, require_cameras
@@ -41,6 +41,7 @@ PUBLISHED = {
 }
 
 
+@says_shut
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
     """Read SYSU-MM01 below `root`.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from data.sets import DATASETS
 from data.sets.common import is_picture
-from data.sets.own_lists import CAMERA, THUMBNAILS
+from data.sets.own_lists import CAMERA, SIDES, THUMBNAILS
 from engine.gallery.folder import Row
 from utils.errors import reason, shown
 from utils.logging import logger
@@ -23,13 +23,22 @@ PARENT = "parent"  # an identity that is the name of the folder an image lies in
 def rows_of_files(paths: Iterable[Path], modality: str, identity: str = "", camera: str = "") -> Iterator[Row]:
     """Every image file of folders, and files as they are named. Whether one is there and readable, nobody has looked.
 
-    modality: of all. identity: PARENT, or empty where nobody knows. camera: of all, or FROM_NAMES.
+    modality: of all; images in a folder named after the other one are logged. identity: PARENT, or empty where nobody knows.
+    camera: of all, or FROM_NAMES.
     """
+    doubtful, example = 0, ""
     for path in map(os.path.abspath, paths):
         for name in walk(path) if os.path.isdir(path) else (path,):
             parts = name.split(os.sep)
             seen = camera_in(parts[:-4:-1]) if camera == FROM_NAMES else camera
+            if next((part for part in reversed(parts[:-1]) if part in SIDES), modality) != modality:
+                doubtful, example = doubtful + 1, example or name
             yield Row(name, parts[-2] if identity == PARENT else "", seen, modality)
+    if doubtful:
+        logger.warning(
+            f"{doubtful} images lie in a folder named {SIDES[modality].other.name.lower()}, {shown(example)} first; they count "
+            f"as {modality}, because --modality says so"
+        )
 
 
 def camera_in(names: Iterable[str]) -> str:

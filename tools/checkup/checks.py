@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,12 +50,15 @@ class Reading(NamedTuple):
         return list(found.values())
 
 
-def read_all_splits(dataset: DataSet, root: Path) -> Reading:
-    """What the data set's own reader says of each split; the same line of several splits is one finding."""
+def read_all_splits(dataset: DataSet, root: Path, seed: int) -> Reading:
+    """What the data set's own reader says of each split; the same line of several splits is one finding.
+
+    seed: of the training, which draws the identities of a test that nobody gave.
+    """
     benchmarks, said = {}, defaultdict(list)
     for split in dataset.splits or (1,):
         try:
-            benchmark = dataset.load(str(root), trial=split)
+            benchmark = dataset.load(str(root), trial=split, seed=seed)
         except UserError as error:
             said[LISTS, str(error)].append(split)
             continue
@@ -148,7 +152,9 @@ def repeated(reading: Reading, images: Sequence[Examined]) -> Iterator[Finding]:
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for paths in same.values():
         if len(paths) > 1:
-            kinds[kind_of(paths, parts)].append(" = ".join(paths[:2]))
+            kind = kind_of(paths, parts)
+            alike = (pair for pair in combinations(paths, 2) if kind_of(pair, parts) == kind)
+            kinds[kind].append(" = ".join(next(alike, paths[:2])))
     for kind, found in kinds.items():
         if found:
             check, serious, said, way = KINDS[kind]

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from data.sets import DATASETS
+from data.sets.common import says_shut
 from data.sets.value import DataSet
 from utils.errors import UserError, pick, shown
 
 
+@says_shut
 def recognised(root: Path, name: str | None) -> DataSet:
     """The data set of this name, or the one of whose marks most lie in `root`. UserError where that is none, or several."""
     if not root.is_dir():

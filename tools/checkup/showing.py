@@ -41,6 +41,8 @@ def counts(reading: Reading) -> str:
     found: Mapping[str, int] = reading.dataset.counted(benchmark)
     published = reading.dataset.published
     title = f"split {split}" if reading.dataset.splits else ""
+    if benchmark.drawn is not None:
+        title = f"the test drawn with seed {benchmark.drawn}"
     lines = [line_of(title, "found", "published" if published else "")]
     for name, number in found.items():
         expected = published.get(name)
