@@ -30,7 +30,7 @@ from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.resources import peak_memory_gb
 
-METHODS = ("MCJA", "AGW", "CAJ", "MCLNet", "DEEN", "DJANet", "IVReID", "Baseline")
+METHODS = ("MCJA", "AGW", "CAJ", "MCLNet", "DEEN", "DJANet", "IV-REID", "Baseline")
 
 
 class Cost(NamedTuple):

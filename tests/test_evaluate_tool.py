@@ -147,8 +147,8 @@ def test_regdb_in_both_directions(rows, regdb_arrays, regdb_root):
     expected = result_rows(
         features, benchmark.test.settings, benchmark.excluded, known, 1.0, 3, Stage("test", None, None)
     )
-    assert rows(regdb_arrays, "regdb", "--rank", "cosine,mser,k_reciprocal", "--split", "3") == expected
-    assert [(row.protocol, row.ranking, row.split) for row in expected[2:4]] == [
+    assert rows(regdb_arrays, "regdb", "--rank", ",".join(RANKERS), "--split", "3") == expected
+    assert [(row.protocol, row.ranking, row.split) for row in expected[3:5]] == [
         ("regdb/i2v", "k_reciprocal", 3),
         ("regdb/v2i", "cosine", 3),
     ]
@@ -290,9 +290,9 @@ def test_llcm_needs_the_names_of_both_modalities(refusal, llcm_root):
     ("protocol", "arguments", "said"),
     [
         ("market", [], "argument --protocol: invalid choice: 'market'"),
-        ("regdb", ["--rank", "cosine,euclid"], "--rank = 'euclid' is unknown; choose one of: cosine, k_reciprocal, mser"),
+        ("regdb", ["--rank", "cosine,euclid"], "--rank = 'euclid' is unknown; choose one of: cosine, inner, k_reciprocal, mser"),
         ("regdb", ["--rank", ""], "--rank = '' is unknown; choose one of"),
-        ("regdb", ["--rank", "mser,cosine,mser"], "--rank = 'mser,cosine,mser' repeats mser; choose each of cosine, k_rec"),
+        ("regdb", ["--rank", "mser,cosine,mser"], "--rank = 'mser,cosine,mser' repeats mser; choose each of cosine, inner, k_rec"),
         ("regdb", ["--perm", "rand_perm_cam.mat"], "--perm is not used with --protocol regdb"),
         ("regdb", ["--split", "11"], "--split = 11: RegDB has the splits 1 to 10"),
         ("regdb", ["--split", "0"], "--split = 0: RegDB has the splits 1 to 10"),

@@ -36,7 +36,16 @@ pytest.importorskip("onnxruntime")
 
 HOME = Path(program.__file__).parent
 SIZE = (64, 32)
-NAMES = ("SYSU_MCJA", "SYSU_AGW", "SYSU_Baseline", "SYSU_CAJ", "SYSU_MCLNet", "SYSU_DEEN", "LLCM_DJANet", "SYSU_IVReID")
+NAMES = (
+    "SYSU_MCJA",
+    "SYSU_AGW",
+    "SYSU_Baseline",
+    "SYSU_CAJ",
+    "SYSU_MCLNet",
+    "SYSU_DEEN",
+    "LLCM_DJANet",
+    "SYSU_IV-REID",
+)
 YMLS = [HOME / "configs" / f"{name}.yml" for name in NAMES]
 
 

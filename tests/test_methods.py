@@ -30,7 +30,7 @@ METHODS = {
     "MCLNet": "mclnet_model",
     "DEEN": "deen_model_sysu",
     "DJANet": "djanet_model",
-    "IVReID": "ivreid_model",
+    "IV-REID": "ivreid_model",
 }
 TINY = (
     "num_epoch 2 image_size (32,32) backbone resnet18 k_size 4 batch_size 32 num_workers 0 cache none "
@@ -49,6 +49,11 @@ def test_a_yml_names_what_there_is_and_nothing_in_vain(path):
     assert rates(cfg) and released_names(cfg)
 
 
+def optim(name: str):
+    """What the released optimisers do, of a method's golden file."""
+    return golden(f"siblings/{name.lower().replace('-', '')}_optim")
+
+
 # What the specifications say of a data set; all else is the recipe for SYSU-MM01.
 OWN = {
     "LLCM_AGW": {"augmentation": "agw_llcm"},
@@ -56,7 +61,7 @@ OWN = {
     "LLCM_DEEN": {"erase_least": 0.02, "erase_most": 0.4, "rankers": ("cosine", "inner")},
     "LLCM_DJANet": {"vector": "s7"},
     "RegDB_DEEN": {"erase_least": 0.02, "erase_most": 0.4, "deen_stages": 3},
-    "RegDB_IVReID": {"margin": 0.2, "distillation": "mean"},
+    "RegDB_IV-REID": {"margin": 0.2, "distillation": "mean"},
 }
 
 
@@ -121,7 +126,7 @@ def drawn_tensor(name: str, shape: list[int], dtype: str, kind: str, **others) -
 
 def shown(name: str, arrays, modality: int) -> np.ndarray:
     """The golden file's first image of a modality."""
-    if name == "IVReID":
+    if name == "IV-REID":
         return arrays["images"][[first_of_ivreid(arrays, modality)]]
     return arrays[("vis", "ir")[modality] + "0" * (name == "DJANet")][:1]
 
@@ -138,15 +143,15 @@ def released_vectors(name: str, arrays, key: str) -> np.ndarray:
     if name == "DEEN":  # the pooled vectors of all views, then those after the neck, for each branch
         pool, neck = arrays[f"eval__{key}_pool"][0], arrays[f"eval__{key}_neck"][0]
         return np.concatenate([np.concatenate([pool[v], neck[v]]) for v in range(3)])[None]
-    if name == "IVReID":
+    if name == "IV-REID":
         return arrays["eval__neck"][[first_of_ivreid(arrays, int(key == "ir"))]]
     return arrays[f"eval__{key}_fc_raw"][:1]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_rates_are_the_released_ones_exactly(name):
-    file, found = golden(f"siblings/{name.lower()}_optim"), rates(config(f"SYSU_{name}"))
-    if name == "IVReID":
+    file, found = optim(name), rates(config(f"SYSU_{name}"))
+    if name == "IV-REID":
         expected = {"backbone": file["lr_per_epoch_model"], "heads": file["lr_per_epoch_heads"]}
     else:
         expected = dict(zip(("backbone", "neck", "classifier"), file["lr_per_epoch"].T))
@@ -160,7 +165,7 @@ def test_rates_are_the_released_ones_exactly(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_optimisers_treat_each_parameter_as_the_released_ones(name):
     """Group rates, weight decay, momentum; frozen parameters are in none."""
-    file, cfg = golden(f"siblings/{name.lower()}_optim"), config(f"SYSU_{name}")
+    file, cfg = optim(name), config(f"SYSU_{name}")
     model = build_shape(cfg)
     optimizers, ours = build_optimizers(cfg, model, build_criterion(cfg, 2)), model.released_names()
     held = {
@@ -188,7 +193,7 @@ def test_optimisers_treat_each_parameter_as_the_released_ones(name):
 
 @pytest.mark.parametrize("name", ["AGW", "CAJ", "MCLNet", "DEEN", "DJANet"])
 def test_defaults_of_the_released_scripts(name):
-    file, cfg = golden(f"siblings/{name.lower()}_optim"), config(f"SYSU_{name}")
+    file, cfg = optim(name), config(f"SYSU_{name}")
     identities = file["default_batch_size"] if "default_batch_size" in file else file["default_batch_ids"]
     assert (cfg.p_size, cfg.k_size, cfg.num_epoch) == (identities, 2 * file["default_num_pos"], file["epochs"])
     ours = {"margin": cfg.margin, "lambda_1": cfg.loss_cpm, "lambda_2": cfg.loss_ort, "sigma": cfg.centre_sigma}
@@ -203,7 +208,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(name, run_main, monkeypa
     monkeypatch.setattr("models.RESNETS", RESNETS | SMALL)
     path = CONFIGS / ("SYSU_Baseline.yml" if name == "Baseline" else f"RegDB_{name}.yml")
     common = ["--cfg", path, "--gpu", "cpu", *TINY, "dataset", "regdb", "data_root", regdb_root]
-    common += ["p_size", "3" if name == "IVReID" else "6"]  # two batches in an epoch
+    common += ["p_size", "3" if name == "IV-REID" else "6"]  # two batches in an epoch
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_main(*common, "output_dir", whole) == 0
     assert killed([*common, "output_dir", parts]) == -signal.SIGKILL

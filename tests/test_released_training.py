@@ -31,7 +31,7 @@ RECIPES = {
     "MCLNet": ("SYSU_MCLNet", "mclnet_model", "mclnet_optim", PAIRS, []),
     "DEEN": ("SYSU_DEEN", "deen_model_sysu", "deen_optim", PAIRS, []),
     "DEEN, RegDB": ("RegDB_DEEN", "deen_model_regdb", "deen_optim", PAIRS, []),
-    "IVReID": ("SYSU_IVReID", "ivreid_model", "ivreid_optim", {}, []),
+    "IV-REID": ("SYSU_IV-REID", "ivreid_model", "ivreid_optim", {}, []),
 }
 # What a step reports -> its name in the golden files.
 LOSSES = {
@@ -105,7 +105,7 @@ def close(ours: torch.Tensor, expected: np.ndarray, noise: float) -> None:
 
 def test_answers(it):
     answers = {"pool": it.output.pooled, "neck": it.output.embeddings}
-    answers["score" if it.name == "IVReID" else "logits"] = it.output.logits
+    answers["score" if it.name == "IV-REID" else "logits"] = it.output.logits
     names = {"modality_logits": "d_decision", "visible_logits": "rgb_head", "infrared_logits": "ir_head"}
     for key, value in (answers | {names[key]: value for key, value in it.output.extra.items()}).items():
         close(value, released(it, key), released(it, f"{key}_err"))
@@ -113,7 +113,7 @@ def test_answers(it):
 
 def test_losses(it):
     found = {name: value.item() for name, value in it.found.items() if name != "accuracy"}
-    if it.name == "IVReID":
+    if it.name == "IV-REID":
         parts = {
             "": found["loss"],
             "_id": found["id"] + found["heads"],
@@ -122,7 +122,7 @@ def test_losses(it):
         }
         for name, value in parts.items():
             assert value == pytest.approx(float(released(it, f"sysu_loss{name}64")), rel=1e-9), name
-        regdb, _ = build_criterion(config("RegDB_IVReID"), it.classes)(it.output, it.batch.labels)
+        regdb, _ = build_criterion(config("RegDB_IV-REID"), it.classes)(it.output, it.batch.labels)
         assert regdb.item() == pytest.approx(float(released(it, "regdb_loss64")), rel=1e-9)
         return
     for name, value in found.items():
@@ -136,7 +136,7 @@ def test_gradients(it):
     if it.name == "base":
         pytest.skip("not in the golden file")
     parameters, table, compared = dict(it.model.named_parameters()), it.model.released_names(), 0
-    for part in ("model_", "heads_") if it.name == "IVReID" else ("",):
+    for part in ("model_", "heads_") if it.name == "IV-REID" else ("",):
         names, norms = released(it, f"{part}grad_norm_names").tolist(), released(it, f"{part}grad_norm")
         for name, norm in zip(names, norms):
             gradient = parameters[table[name]].grad if name in table else None
