@@ -33,6 +33,8 @@ def test_galleries_of_the_released_code(numbers, mode):
     paths, identities = numbers["files"].tolist(), numbers["test_ids_in_file"].tolist()
     for trial, rows in enumerate(numbers[f"gallery_{mode}"]):
         assert sysu.agw_gallery(paths, identities, sysu.MODES[mode], trial) == rows.tolist()
+        tensors = (torch.tensor(part) for part in (identities, sysu.MODES[mode], trial))
+        assert sysu.agw_gallery(numbers["files"], *tensors) == rows.tolist()
 
 
 def test_metrics_of_the_released_code(numbers):

@@ -19,6 +19,7 @@ def one_of_each(records: Sequence[Record], identities: Iterable[int], cameras: I
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row in sorted(range(len(records)), key=lambda row: records[row].path):
         found[records[row].pid, records[row].camera].append(row)
-    dice, cameras = random.Random(int(trial)), tuple(cameras)
-    pairs = ((identity, camera) for identity in sorted(identities) for camera in cameras)
+    # As plain numbers, for those of tensors are found in no dict.
+    dice, cameras = random.Random(int(trial)), [int(camera) for camera in cameras]
+    pairs = ((identity, camera) for identity in sorted(map(int, identities)) for camera in cameras)
     return [dice.choice(found[pair]) for pair in pairs if pair in found]
