@@ -7,7 +7,7 @@ from scipy.io import loadmat
 
 from data.sets import llcm
 from tools import make_synthetic
-from tools.synthetic import layouts, writing
+from tools.synthetic import making, sysu_layout, writing
 from tools.synthetic.person import LAMPS, Slot, luminance, sample_identity
 from utils.errors import UserError
 from utils.locks import lock
@@ -89,11 +89,11 @@ def test_rand_perm_cam_has_the_published_nesting_and_names_every_file(sysu_root)
 
 
 def test_every_identity_is_seen_in_both_spectra_and_some_miss_a_camera():
-    plan = layouts.sysu(seed=0, train=30, val=0, test=10, images=1, cameras=layouts.SYSU_CAMERAS)
+    plan = sysu_layout.sysu(seed=0, train=30, val=0, test=10, images=1, cameras=sysu_layout.SYSU_CAMERAS)
     seen = {i: {p.camera for p in plan.pictures if p.identity == i} for i in range(1, 41)}
     assert all(s & {3, 6} and len(s & {1, 2, 4, 5}) >= 2 for s in seen.values())
     assert any(len(s) < 6 for s in seen.values())
-    few = layouts.sysu(seed=0, train=3, val=0, test=2, images=1, cameras=(1, 6))
+    few = sysu_layout.sysu(seed=0, train=3, val=0, test=2, images=1, cameras=(1, 6))
     assert {p.camera for p in few.pictures} == {1, 6} and len(few.pictures) == 10
 
 
@@ -175,12 +175,12 @@ def split_folder(tmp_path):
     rng, folder = np.random.default_rng(0), tmp_path / "official"
     folder.mkdir()
     cells = [
-        layouts._cell([np.stack([rng.permutation(n) + 1 for _ in range(10)]).astype(np.uint8) for n in counts])
+        sysu_layout.cell_of([np.stack([rng.permutation(n) + 1 for _ in range(10)]).astype(np.uint8) for n in counts])
         for counts in images.values()
     ]
-    (folder / "rand_perm_cam.mat").write_bytes(layouts.mat_bytes(rand_perm_cam=layouts._cell(cells)))
-    (folder / "train_id.mat").write_bytes(layouts.mat_bytes(id=np.array([[1]], np.uint16)))
-    (folder / "test_id.mat").write_bytes(layouts.mat_bytes(id=np.array([[2]], np.uint16)))
+    (folder / "rand_perm_cam.mat").write_bytes(sysu_layout.mat_bytes(rand_perm_cam=sysu_layout.cell_of(cells)))
+    (folder / "train_id.mat").write_bytes(sysu_layout.mat_bytes(id=np.array([[1]], np.uint16)))
+    (folder / "test_id.mat").write_bytes(sysu_layout.mat_bytes(id=np.array([[2]], np.uint16)))
     return folder
 
 
@@ -216,12 +216,12 @@ def test_like_sysu_names_a_damaged_file(split_folder, tmp_path, capsys, content)
     "content",
     [
         np.eye(3),
-        layouts._cell([np.eye(3)] * 6),
-        layouts._cell([layouts._cell([np.eye(3)])] * 6),
+        sysu_layout.cell_of([np.eye(3)] * 6),
+        sysu_layout.cell_of([sysu_layout.cell_of([np.eye(3)])] * 6),
     ],
 )
 def test_like_sysu_refuses_another_nesting(split_folder, tmp_path, capsys, content):
-    (split_folder / "rand_perm_cam.mat").write_bytes(layouts.mat_bytes(rand_perm_cam=content))
+    (split_folder / "rand_perm_cam.mat").write_bytes(sysu_layout.mat_bytes(rand_perm_cam=content))
     assert make_synthetic.main([str(tmp_path / "data"), "--like-sysu", str(split_folder)]) == 2
     assert "must be a (6, 1) cell" in capsys.readouterr().err
 
@@ -295,7 +295,7 @@ def test_what_other_arguments_left_is_not_used(sysu_root, tmp_path, monkeypatch)
 
 def test_two_processes_do_not_make_one_data_set(tmp_path, capsys):
     (tmp_path / ".data.part").mkdir()
-    with (tmp_path / ".data.part" / make_synthetic.STATE).open("wb") as state:
+    with (tmp_path / ".data.part" / making.STATE).open("wb") as state:
         assert lock(state)
         assert make_synthetic.main([str(tmp_path / "data"), *SMALL]) == 2
     assert "another process is making it" in capsys.readouterr().err

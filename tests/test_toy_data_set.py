@@ -176,7 +176,7 @@ def test_a_value_says_what_reading_gives(sysu_root, regdb_root, folder_root):
 
 
 def test_configuration_and_tools_name_no_data_set():
-    makers = {"make_synthetic.py", "layouts.py", "contact_sheet.py"}  # which make and show the files of known ones
+    makers = {"layouts.py", "request.py", "contact_sheet.py"}  # which make and show the files of known ones
     names = re.compile(
         f"[\"'](?:{'|'.join(set(DATASETS) - {'toy', 'folder'})})[\"']"
     )  # "folder" means any folder there

@@ -5,9 +5,10 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from tools.synthetic.body import Pose, Tube, pose_body, sample_pose
+from tools.synthetic.body import pose_body
 from tools.synthetic.camera import Camera, palette
 from tools.synthetic.person import LAMPS, Identity
+from tools.synthetic.pose import Pose, Tube, sample_pose
 
 SUPERSAMPLING = 2
 _ACROSS = (np.arange(48) + 0.5) / 24 - 1  # -1..1 from edge to edge of a tube

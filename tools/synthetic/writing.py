@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tools.synthetic import layouts
 from tools.synthetic.camera import Camera, sample_camera
 from tools.synthetic.person import sample_identity
+from tools.synthetic.planned import CameraSpec, Picture, Plan
 from tools.synthetic.render import SUPERSAMPLING, render
 from utils.limits import cores
 
@@ -29,12 +29,12 @@ class Job(NamedTuple):
     root: Path
     seed: int
     size: tuple[int, int]
-    cameras: dict[int, layouts.CameraSpec]
-    pictures: list[layouts.Picture]
+    cameras: dict[int, CameraSpec]
+    pictures: list[Picture]
 
 
 @lru_cache(maxsize=16)
-def camera_of(seed: int, spec: layouts.CameraSpec, height: int, width: int) -> Camera:
+def camera_of(seed: int, spec: CameraSpec, height: int, width: int) -> Camera:
     """The camera, drawn once per process."""
     return sample_camera(
         np.random.default_rng((seed, 0, spec.place, 3)),
@@ -88,7 +88,7 @@ def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
         pool.shutdown(cancel_futures=True)
 
 
-def write(root: Path, plan: layouts.Plan, seed: int, size: tuple[int, int], workers: int | None) -> None:
+def write(root: Path, plan: Plan, seed: int, size: tuple[int, int], workers: int | None) -> None:
     """Fill the folder `root` with the planned data set, images of size (height, width); those that are there stay."""
     by_identity = sorted(plan.pictures, key=lambda p: p.identity)
     jobs = [
