@@ -36,11 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.campaign",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m benchmarks.campaign", description=__doc__)
     parser.add_argument("--kills", type=natural, default=100, metavar="N", help="SIGKILLs to send (default: 100).")
     parser.add_argument("--mutations", type=natural, default=500, metavar="N", help="Files to damage (default: 500).")
     parser.add_argument("--seed", type=natural, default=1, help="Draw moments and damages with this seed (default: 1).")

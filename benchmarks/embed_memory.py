@@ -106,11 +106,7 @@ def peak() -> float:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.embed_memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m benchmarks.embed_memory", description=__doc__)
     rows = "Make a gallery of so many images, one after the other (default: 20000 200000)."
     parser.add_argument("--rows", type=natural, nargs="+", default=[20_000, 200_000], metavar="N", help=rows)
     parser.add_argument("--workers", type=natural, help="Decode in so many processes (default: one for each core).")

@@ -17,39 +17,30 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
 from yacs.config import CfgNode
 
+from benchmarks.repeated_images import COUNTS, drawn, fill_cache, repeated
 from configs import load_config
-from data.build import build_cache, build_cache_path, build_pictures, build_train_loader
-from data.images.cache import make_room, read_all, write_cache
-from data.images.decode import Pictures
-from data.images.pixel_file import MappedPixels, header_of
+from data.build import build_train_loader
 from data.samplers import EpochBatchSampler
-from data.sets import sysu
 from engine.build import build_evaluator, build_training
 from engine.run import Training
 from models import build_model
-from tools import make_synthetic
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.resources import peak_memory_gb
 from utils.seeding import seed_everything
-from utils.types import Batch, Benchmark, Modality, Record
+from utils.types import Batch, Benchmark
 
 SEED = 8
-IDENTITIES, *COUNTS = list(sysu.PUBLISHED.values())[:3]  # identities, visible and infrared images for training
-CAMERAS = (sysu.VISIBLE_CAMERAS, sysu.INFRARED_CAMERAS)
-DRAWN = ["--train-ids", "8", "--val-ids", "1", "--test-ids", "1", "--images", "4", "--size", "320", "128"]
-PART = "train"  # of the data set, as its cache file is named
 WARM_UP = 2  # batches, on a CPU and for the batch that stays
 RESIDENT = 4  # every fourth step is repeated without input
 
@@ -90,9 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.epoch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.epoch", description=__doc__)
     parser.add_argument(
         "--cfg",
         default="configs/SYSU_MCJA.yml",
@@ -115,62 +104,6 @@ def own_keys(folder: Path) -> list[str]:
     places = {"data_root": folder / "drawn", "cache_dir": folder / "cache"}
     fixed = {"dataset": "sysu", "select": "test", "eval_interval": 0, "resume": ""}
     return [str(word) for pair in (places | fixed).items() for word in pair]
-
-
-# ---------------------------------------------------------------------------------------------------------------- data
-
-
-def drawn(folder: Path) -> Benchmark:
-    """A small SYSU-MM01, drawn there unless it was before."""
-    make_synthetic.run([str(folder / "drawn"), *DRAWN])
-    return sysu.load(str(folder / "drawn"))
-
-
-def repeated(benchmark: Benchmark, pictures: int) -> Benchmark:
-    """The benchmark with `count` training images, by modality and identity as in SYSU-MM01; its files repeat."""
-    visible = round(pictures * COUNTS[0] / sum(COUNTS))
-    counts = {Modality.VISIBLE: visible, Modality.INFRARED: pictures - visible}
-    train = [
-        record
-        for modality, count in counts.items()
-        for record in records([r.path for r in benchmark.train if r.modality == modality], modality, count)
-    ]
-    return benchmark._replace(num_ids=IDENTITIES, train=train)
-
-
-def records(paths: Sequence[str], modality: Modality, count: int) -> Iterator[Record]:
-    cameras = CAMERAS[modality]
-    for row in range(count):
-        turn, pid = divmod(row, IDENTITIES)
-        yield Record(paths[row % len(paths)], pid, cameras[turn % len(cameras)], modality)
-
-
-def fill_cache(cfg: CfgNode, benchmark: Benchmark) -> None:
-    """The cache of the training images, in the memory that the system keeps files in. NoCache where it has no room."""
-    pictures, path = build_pictures(cfg, benchmark, PART), build_cache_path(cfg, benchmark, PART)
-    header = header_of(pictures)
-    if not fits(path, header):
-        make_room(path, header)
-        write_cache(path, header, decoded_once(pictures))
-    pixels, _ = build_cache(cfg, benchmark, PART)
-    for _ in read_all(pixels, 0, "reading"):
-        pass
-
-
-def fits(path: Path, header: dict) -> bool:
-    try:
-        return bool(MappedPixels(path, header))
-    except UserError:
-        return False
-
-
-def decoded_once(pictures: Pictures) -> Iterator[Tensor]:
-    """What reading all of them gives, though a file that repeats is decoded once."""
-    paths = sorted(set(pictures.paths))
-    pixels = Pictures(paths, pictures.size)[torch.arange(len(paths))]
-    number = {path: row for row, path in enumerate(paths)}
-    for rows in torch.tensor([number[path] for path in pictures.paths]).split(len(paths)):
-        yield pixels[rows]
 
 
 # -------------------------------------------------------------------------------------------------------------- timing

@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.input", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.input", description=__doc__)
     parser.add_argument("--images", type=int, default=512, help="Images to read (default: %(default)s).")
     parser.add_argument(
         "--size",

@@ -67,9 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.methods", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.methods", description=__doc__)
     cfgs = [f"configs/SYSU_{name}.yml" for name in METHODS]
     parser.add_argument(
         "--cfgs",

@@ -65,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument(
         "--parts", nargs="*", choices=PARTS, default=["search"], help="Run these parts (default: search)."
     )

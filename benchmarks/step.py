@@ -16,71 +16,31 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from yacs.config import CfgNode
+from torch import Tensor
 
 from benchmarks import plain_model
-from benchmarks.recipe import IDENTITIES, embedding_seconds, make_learner, median_seconds, noise
+from benchmarks.recipe import embedding_seconds, median_seconds, noise
+from benchmarks.variants import (
+    COMPILED,
+    EMBEDDING,
+    HALF,
+    LADDER,
+    SCALED,
+    Setup,
+    Variant,
+    make_model,
+    make_setup,
+    meaningful,
+)
 from configs import load_config
-from data.build import build_augmentation
-from engine.build import build_step
-from engine.step import Learner, Step
 from losses.cmr import cross_modality_retrieval_loss
-from losses.criterion import Criterion, Function
-from models import build_model
 from models.fusion import folded
 from models.modules.mda import ModalityDistributionAdapter
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
-from utils.resources import keep_freed_memory
-from utils.types import Batch, Labels, Output
+from utils.types import Output
 
-
-class Variant(NamedTuple):
-    """One way to take a training step."""
-
-    name: str
-    plain_adapters: bool = False
-    plain_losses: bool = False
-    plain_optimizer: bool = False
-    channels_last: bool = True
-    dtype: torch.dtype | None = None
-    compile: bool = False
-    keep: bool = False  # freed memory
-    folded: bool = False  # for embedding
-
-
-PLAIN = Variant(
-    "plain: float32, NCHW", plain_adapters=True, plain_losses=True, plain_optimizer=True, channels_last=False
-)
-LADDER = (
-    PLAIN,
-    PLAIN._replace(name="+ losses by products of matrices", plain_losses=False),
-    PLAIN._replace(name="+ adapters by products of matrices", plain_losses=False, plain_adapters=False),
-    Variant("+ fused optimiser", channels_last=False),
-    Variant("+ channels_last"),
-    Variant("+ freed memory kept", keep=True),
-)
-COMPILED = Variant("+ compile, float32", compile=True, keep=True)
-HALF = Variant("all but compile, bf16 autocast", dtype=torch.bfloat16, keep=True)
-SCALED = HALF._replace(name="all but compile, fp16 autocast, loss scaled", dtype=torch.float16)  # on GPUs
-EMBEDDING = (
-    PLAIN,
-    Variant("adapters by products, channels_last"),
-    Variant("+ batch norms, ReLU and sums in the convolutions", folded=True),
-    Variant("+ freed memory kept", folded=True, keep=True),
-    Variant("the same in bf16 autocast, ReLU and sums apart", folded=True, keep=True, dtype=torch.bfloat16),
-)
 PARTS = ("backbone", "MDA", "losses", "optimiser")
-
-
-class Setup(NamedTuple):
-    """What a step needs."""
-
-    learner: Learner
-    batch: Batch
-    take: Step
-    dtype: torch.dtype | None  # of autocast
 
 
 class Speed(NamedTuple):
@@ -112,14 +72,6 @@ def ladder_of(args: argparse.Namespace, device: torch.device) -> list[Variant]:
     return [*(LADDER[-1:] if args.quick else meaningful(args.config)), *halves, *compiled]
 
 
-def meaningful(cfg: CfgNode) -> list[Variant]:
-    """Of the ladder, the rows that change something in the configured method."""
-    missing = {"losses": not cfg.loss_cmr, "adapters": cfg.model != "mcja" or not any(cfg.mda_layers)}
-    return [
-        variant for variant in LADDER if not any(gone and f"+ {part}" in variant.name for part, gone in missing.items())
-    ]
-
-
 def print_training(args: argparse.Namespace, ladder: Sequence[Variant], device: torch.device) -> None:
     peaks = " peak GB |" if device.type == "cuda" else ""
     print(f"| training step | images/s | ratio | loss | {' | '.join(PARTS)} |{peaks}")
@@ -143,9 +95,7 @@ def print_embedding(args: argparse.Namespace, variants: Sequence[Variant], devic
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--device", help="Compute on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     parser.add_argument(
         "--cfg", default="configs/SYSU_MCJA.yml", help="Take the method and its keys from here (default: %(default)s)."
@@ -229,42 +179,6 @@ def cmr_seconds(args: argparse.Namespace, loss: Callable[..., Tensor], device: t
     pids, modalities = torch.arange(128) // 16, torch.arange(128) % 2
     pids = pids.to(device)
     return median_seconds(lambda: loss(embeddings, pids, modalities).backward(), max(args.runs, 5), device)
-
-
-def make_setup(args: argparse.Namespace, variant: Variant, device: torch.device) -> Setup:
-    """The variant's step on views that were made beforehand: augmentation is not part of it."""
-    cfg, model = args.config, make_model(args, variant, device).train()
-    batch = noise(cfg, args.batch, device)
-    views = build_augmentation(cfg)(batch, generator=torch.Generator().manual_seed(1))
-    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-    views = views._replace(images=views.images.contiguous(memory_format=layout))
-    learner = make_learner(cfg, model, lambda batch: views, device, variant.dtype, variant.compile)
-    if variant.plain_losses:
-        use_plain_losses(learner.criterion)
-    if variant.plain_optimizer:
-        for group in (group for optimizer in learner.optimizers.each.values() for group in optimizer.param_groups):
-            group.update(fused=False, foreach=False)
-    return Setup(learner, batch, build_step(cfg), variant.dtype)
-
-
-def make_model(args: argparse.Namespace, variant: Variant, device: torch.device) -> nn.Module:
-    keep_freed_memory(variant.keep)
-    torch.manual_seed(0)
-    model = build_model(args.config, IDENTITIES)
-    if variant.plain_adapters:
-        plain_model.use_plain_adapters(model)
-    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-    return model.to(device, memory_format=layout)
-
-
-def use_plain_losses(criterion: Criterion) -> None:
-    """Let CMR, where it is a term, be computed query by query."""
-
-    def cmr(output: Output, labels: Labels) -> Tensor:
-        return plain_model.cmr_loss(output.embeddings, labels.pids, labels.modalities)
-
-    if "cmr" in criterion.terms:
-        criterion.terms["cmr"] = Function(cmr)
 
 
 if __name__ == "__main__":

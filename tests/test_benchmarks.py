@@ -16,7 +16,19 @@ import torch
 from ignite.engine import Engine, Events
 from PIL import Image
 
-from benchmarks import epoch, memory, methods, plain, plain_input, plain_model, retrieval, step
+from benchmarks import (
+    epoch,
+    kept,
+    memory,
+    methods,
+    plain,
+    plain_input,
+    plain_model,
+    ranking_costs,
+    repeated_images,
+    retrieval,
+    step,
+)
 from benchmarks import input as input_benchmark
 from benchmarks import search as search_benchmark
 from benchmarks.features import regdb_like, sysu_like
@@ -62,7 +74,7 @@ def test_plain_and_fast_agree_on_drawn_features(sysu_root, layout, ranking):
     data = sysu_like(sysu_root / "exp", 1.5, 32) if layout == "sysu" else regdb_like(4, 1.5, 32)
     found = evaluate_settings(data.features, data.settings, data.excluded, RANKERS[ranking].make(data.mser), 1.0)
     for setting in data.settings:
-        trials = [retrieval.plain_trial(data, ranking, setting, trial) for trial in setting.trials]
+        trials = [ranking_costs.plain_trial(data, ranking, setting, trial) for trial in setting.trials]
         expected = {name: np.mean([trial[name] for trial in trials]) for name in trials[0]}
         assert found[setting.protocol] == pytest.approx(expected, abs=1e-6)
 
@@ -191,7 +203,7 @@ def test_epoch_benchmark(tmp_path, capsys):
 
 
 def test_epoch_is_of_the_published_size(sysu_root):
-    benchmark = epoch.repeated(sysu.load(str(sysu_root)), sum(epoch.COUNTS))
+    benchmark = repeated_images.repeated(sysu.load(str(sysu_root)), sum(repeated_images.COUNTS))
     counts = {modality: [r for r in benchmark.train if r.modality == modality] for modality in Modality}
     assert benchmark.num_ids == len({record.pid for record in benchmark.train}) == 395
     assert (len(counts[Modality.VISIBLE]), len(counts[Modality.INFRARED])) == (22258, 11909)
@@ -201,8 +213,8 @@ def test_epoch_is_of_the_published_size(sysu_root):
 
 def test_epoch_reads_what_decoding_would_give(sysu_root, tmp_path):
     settings = ["image_size", "(64, 32)", "cache_dir", str(tmp_path), "num_workers", "0", "data_root", str(sysu_root)]
-    cfg, benchmark = load_config(None, settings), epoch.repeated(sysu.load(str(sysu_root)), 150)
-    epoch.fill_cache(cfg, benchmark)
+    cfg, benchmark = load_config(None, settings), repeated_images.repeated(sysu.load(str(sysu_root)), 150)
+    repeated_images.fill_cache(cfg, benchmark)
     pixels, fault = build_cache(cfg, benchmark, "train")
     rows = torch.tensor([0, 77, 149])
     assert fault is None and len(pixels) == 150
@@ -213,7 +225,7 @@ def test_epoch_says_that_the_disk_is_too_small(sysu_root, tmp_path, monkeypatch)
     cfg = load_config(None, ["cache_dir", str(tmp_path), "data_root", str(sysu_root)])
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2**30))
     with pytest.raises(UserError, match="7.04 GB are needed, 1.00 GB are free"):
-        epoch.fill_cache(cfg, epoch.repeated(sysu.load(str(sysu_root)), 34167))
+        repeated_images.fill_cache(cfg, repeated_images.repeated(sysu.load(str(sysu_root)), 34167))
     assert not list(tmp_path.iterdir())
 
 
@@ -232,7 +244,7 @@ def test_stopwatch_times_its_span_only():
 
 def test_memory_of_a_small_network_by_hand():
     network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(inplace=True), torch.nn.Linear(5, 2))
-    with memory.Counter(network.parameters()) as counter:
+    with kept.Counter(network.parameters()) as counter:
         output = network(torch.randn(7, 3)) ** 2
     # the input, the hidden map, which both the ReLU and the second layer keep, and the output before it is squared
     assert counter.bytes == 4 * 7 * (3 + 5 + 2)
@@ -242,7 +254,7 @@ def test_memory_of_a_small_network_by_hand():
 
 
 def test_counting_keeps_no_graph():
-    with memory.Counter():
+    with kept.Counter():
         result = torch.randn(3, requires_grad=True).sigmoid()  # kept by its own graph
     watched = weakref.ref(result)
     del result
@@ -253,8 +265,8 @@ def test_counting_keeps_no_graph():
 def test_memory_grows_with_the_batch(dtype):
     cfg = load_config(None, ["pretrained", "none", *SMALL])
     model = memory.make_model(cfg, CPU)
-    kept = memory.kept_by_model(model, cfg, dtype)
-    assert kept.of(12) == memory.count_model(model, torch.randn(12, 3, 64, 32), None, dtype)
+    bytes_kept = kept.kept_by_model(model, cfg, dtype)
+    assert bytes_kept.of(12) == kept.count_model(model, torch.randn(12, 3, 64, 32), None, dtype)
 
 
 class Chain(torch.nn.Module):
@@ -276,25 +288,25 @@ class Chain(torch.nn.Module):
 # the inputs up to its own are there: with three sigmoids, then one, 1 + 3 or 2 + 1 maps.
 @pytest.mark.parametrize(("sigmoids", "maps"), [((3, 1), 4), ((1, 3), 5), ((1, 1, 1, 1), 5)])
 def test_memory_of_recomputed_blocks(sigmoids, maps):
-    assert memory.count_model(Chain(*sigmoids), torch.randn(2, 3, 6, 5), None, None) == maps * 4 * 2 * 3 * 6 * 5
+    assert kept.count_model(Chain(*sigmoids), torch.randn(2, 3, 6, 5), None, None) == maps * 4 * 2 * 3 * 6 * 5
 
 
 @pytest.mark.parametrize("name", ["SYSU_CAJ", "SYSU_DEEN"])
 def test_memory_of_other_methods(name):
     keys = ["pretrained", "none", "backbone", "resnet18", "image_size", "(64, 32)", "grad_checkpoint"]
     cfgs = [load_config(f"configs/{name}.yml", [*keys, recompute]) for recompute in ("false", "true")]
-    plain, recomputed = (memory.kept_by_model(memory.make_model(cfg, CPU), cfg, None) for cfg in cfgs)
-    images, streams = memory.views_of(cfgs[0], 6)
+    plain, recomputed = (kept.kept_by_model(memory.make_model(cfg, CPU), cfg, None) for cfg in cfgs)
+    images, streams = kept.views_of(cfgs[0], 6)
     assert len(images) == {"SYSU_CAJ": 9, "SYSU_DEEN": 6}[name]  # CAJ shows visible records twice
-    assert plain.of(6) == memory.count_model(memory.make_model(cfgs[0], CPU), images, streams, None)
+    assert plain.of(6) == kept.count_model(memory.make_model(cfgs[0], CPU), images, streams, None)
     assert recomputed.per_picture < 0.8 * plain.per_picture
 
 
 def test_losses_keep_what_the_real_answers_make_them_keep():
     cfg = load_config("configs/SYSU_DEEN.yml", ["pretrained", "none", "backbone", "resnet18", "image_size", "(64, 32)"])
-    output, model = memory.answer_of(cfg, 8, CPU), memory.make_model(cfg, CPU)
+    output, model = kept.answer_of(cfg, 8, CPU), memory.make_model(cfg, CPU)
     real = model(torch.randn(8, 3, 64, 32), torch.arange(8) % 2)
-    assert [part.shape for part in memory.answers(output)] == [part.shape for part in memory.answers(real)]
+    assert [part.shape for part in kept.answers(output)] == [part.shape for part in kept.answers(real)]
     assert torch.equal(output.rows, real.rows)
 
 
