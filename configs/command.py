@@ -23,7 +23,7 @@ python main.py test_only true resume RUN
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments: cfg (None where not given), gpu, seed (None where not given), desc and opts. UserError for others."""
-    parser = Parser(prog="main.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="main.py", description=DESCRIPTION)
     parser.add_argument(
         "--cfg",
         help="Take keys from this yml file; the others have the defaults of docs/configuration.md, or the values of the run "

@@ -5,7 +5,6 @@ python -m tools.contact_sheet demo/SYSU-MM01 sheet.png --ids 6
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -20,9 +19,7 @@ from utils.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser(
-        prog="python -m tools.contact_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.contact_sheet", description=__doc__)
     parser.add_argument("root", help="Read the data set in this folder.")
     parser.add_argument("out", type=Path, help="Write the sheet to this image file.")
     parser.add_argument(

@@ -25,9 +25,7 @@ from utils.files import expanded
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.doctor", description=__doc__)
     parser.add_argument("root", type=expanded, metavar="ROOT", help="Look at the data set in this folder.")
     parser.add_argument(
         "--dataset",

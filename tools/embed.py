@@ -55,9 +55,7 @@ def require_meaning(args: argparse.Namespace) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.embed", description=__doc__)
     parser.add_argument(
         "model", type=expanded, metavar="MODEL", help="Embed with this run's best model, or with a checkpoint file's."
     )
@@ -82,9 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=natural, help="Decode images in so many processes (default: one for each core, 8 at most)."
     )
-    parser.add_argument(
-        "--device", help="Embed on cpu, cuda, cuda:N or mps (default: the first GPU, or the CPU if there is none)."
-    )
+    parser.add_argument("--device", help="Embed on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     return parser.parse_intermixed_args(argv)
 
 

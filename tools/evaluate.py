@@ -70,9 +70,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     known = protocols()
     drawn = [f"{name}: {own.trials.partition(',')[0]}" for name, (_, own) in known.items() if own.trials]
     split = [f"{name}: {own.splits[0]} to {own.splits[-1]}" for name, (own, _) in known.items() if own.splits]
-    parser = Parser(
-        prog="python -m tools.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.evaluate", description=__doc__)
     parser.add_argument(
         "features", type=expanded, metavar="FEATURES.npz", help="Read the embeddings and their labels from this file."
     )

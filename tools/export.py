@@ -82,25 +82,16 @@ def write(folder: Path, trained: Opened, embedder: Embedder, args: argparse.Name
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", metavar="MODEL", help="Export the model of this checkpoint, or the best one of a run folder.")  # fmt: skip
+    parser = Parser(prog="python -m tools.export", description=__doc__)
+    model = "Export the model of this checkpoint, or the best one of a run folder."
+    parser.add_argument("model", metavar="MODEL", help=model)
     parser.add_argument("--out", required=True, metavar="DIR", help="Write the files into this folder, which is made.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an export that is already there.")
-    parser.add_argument(
-        "--modality",
-        choices=sorted(MODALITIES),
-        default="visible",
-        help="Let model-core.onnx take images for these where it is not told, as trackers do not (default: %(default)s).",
-    )
+    modality = "Let model-core.onnx assume this modality where none is given, as by trackers (default: %(default)s)."
+    parser.add_argument("--modality", choices=sorted(MODALITIES), default="visible", help=modality)
     parser.add_argument("--safetensors", action="store_true", help="Write model.safetensors, the weights, as well.")
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        metavar="FILE",
-        help="Compare on these images; else on test images of the model's data set, or synthetic ones where it is not here.",
-    )
+    images = "Compare on these images (default: test images of the model's data set, or synthetic ones where it is not here)."
+    parser.add_argument("--images", nargs="+", metavar="FILE", help=images)
     return parser.parse_args(argv)
 
 

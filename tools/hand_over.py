@@ -47,9 +47,7 @@ def name_of(folder: str) -> str:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.hand_over", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.hand_over", description=__doc__)
     parser.add_argument(
         "gallery", type=expanded, metavar="GALLERY", help="Give away this folder, which tools.embed wrote."
     )

@@ -22,9 +22,7 @@ from utils.cli import Parser, exit_code
 
 def build_parser() -> argparse.ArgumentParser:
     """Options without a value stay None, so that one that does not belong to the layout is noticed."""
-    parser = Parser(
-        prog="python -m tools.make_synthetic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.make_synthetic", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="Create this folder.")
     parser.add_argument(
         "--layout",

@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.prepare", description=__doc__)
     parser.add_argument(
         "--cfg",
         default="configs/SYSU_MCJA.yml",

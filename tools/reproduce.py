@@ -38,9 +38,7 @@ HOME = Path(__file__).resolve().parent.parent
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.reproduce", description=__doc__)
     parser.add_argument(
         "table",
         type=expanded,

@@ -41,9 +41,7 @@ def shots(row: int) -> list[tuple[str, str, tuple[int, int], bool]]:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.screenshots", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.screenshots", description=__doc__)
     parser.add_argument("url", help="Take screenshots of the page at this address.")
     parser.add_argument("--row", type=natural, default=0, metavar="N", help="Search with this row (default: 0).")
     parser.add_argument(

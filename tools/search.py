@@ -23,7 +23,7 @@ from engine.gallery.search import INDEXES, recall
 from engine.gallery.sources import PARENT
 from tools.searching.answers import CANDIDATES, answers_of, queries_of, search
 from tools.searching.galleries import among, opened
-from tools.searching.saying import as_json, as_text
+from tools.searching.saying import as_json, as_text, endings
 from tools.searching.sheet import sheet
 from utils.cli import Parser, exit_code, natural, require_place
 from utils.device import pick_device
@@ -54,87 +54,46 @@ def answer(args: argparse.Namespace, gallery: Gallery | Collection) -> None:
     if args.out:
         write_bytes(args.out, sheet(answers, embedder.size))
     if args.json:
-        about = {
-            "gallery": str(gallery.root),
-            "model": embedder.hash,
-            "index": "milvus" if args.milvus else args.index,
-            "recall": share,
-        }
+        index = "milvus" if args.milvus else args.index
+        about = {"gallery": str(gallery.root), "model": embedder.hash, "index": index, "recall": share}
         print(as_json({**about, "reranked": args.rerank}, answers))
     else:
-        print("\n\n".join(as_text(answer) for answer in answers))
-        report(args, found.rows.shape[1], share)
-
-
-def report(args: argparse.Namespace, count: int, share: float | None) -> None:
-    """What is said after the answers. share: recall of the first `count` images, 0..1; None for an exact search."""
-    if share is not None:
-        print(f"\nthe index {args.index} found {100 * share:.1f} % of the {count} images that exact search finds")
-    if args.out:
-        print(f"\nsheet: {args.out}")
+        share_of = None if share is None else (args.index, share, found.rows.shape[1])
+        print("\n\n".join([*map(as_text, answers), *endings(share_of, args.out)]))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "gallery",
-        type=expanded,
-        metavar="GALLERY",
-        help="Search this folder, which tools.embed wrote, or the collection of this name.",
-    )
+    parser = Parser(prog="python -m tools.search", description=__doc__)
+    gallery = "Search this folder, which tools.embed wrote, or the collection of this name."
+    parser.add_argument("gallery", type=expanded, metavar="GALLERY", help=gallery)
     parser.add_argument("images", type=expanded, nargs="+", metavar="IMAGE", help="Search for these image files.")
-    parser.add_argument(
-        "--model",
-        type=expanded,
-        help="Embed the images by the model that made GALLERY: a run folder or a checkpoint (default: where GALLERY says "
-        "that it lay).",
+    model = (
+        "Embed the images by the model that made GALLERY, a run folder or a checkpoint (default: where GALLERY says)."
     )
-    parser.add_argument(
-        "--modality",
-        choices=sorted(MODALITIES),
-        help="Say which sensor took the images (default: what GALLERY says of those that lie in it; for others, the "
-        "modality that a GALLERY folder has no image of).",
+    parser.add_argument("--model", type=expanded, help=model)
+    modality = (
+        "Say which sensor took the images (default: what GALLERY says of those that lie in it; for others, the modality "
+        "that a GALLERY folder has no image of)."
     )
-    parser.add_argument(
-        "--identity",
-        choices=[PARENT],
-        help="Take the name of the folder in which an image lies as its identity, to tell right from wrong (default: what "
-        "GALLERY says of those that lie in it).",
-    )
-    parser.add_argument(
-        "--top", type=natural, default=10, metavar="N", help="Show the first N images (default: %(default)s)."
-    )
-    parser.add_argument(
-        "--rerank",
-        action="store_true",
-        help=f"Order the first {CANDIDATES} images anew, by k-reciprocal re-ranking among themselves.",
-    )
-    parser.add_argument(
-        "--index",
-        choices=sorted(INDEXES),
-        default="exact",
-        help="Search all images, or a part of them by faiss, which prints what it misses (default: %(default)s).",
-    )
-    parser.add_argument(
-        "--milvus",
-        metavar="URI",
-        help="Search the collection GALLERY of this Milvus: http://HOST:19530, or a file of Milvus Lite.",
-    )
-    parser.add_argument(
-        "--among", choices=sorted(MODALITIES), help="Search images of this modality only (default: both)."
-    )
-    parser.add_argument(
-        "--camera", nargs="+", default=[], metavar="NAME", help="Search images of these cameras only (default: all)."
-    )
-    parser.add_argument(
-        "--out", type=expanded, metavar="FILE.png", help="Write a sheet of the images to this file (default: none)."
-    )
+    parser.add_argument("--modality", choices=sorted(MODALITIES), help=modality)
+    identity = "Tell right from wrong by the name of an image's folder (default: by what GALLERY says of the image)."
+    parser.add_argument("--identity", choices=[PARENT], help=identity)
+    top = "Show the first N images (default: %(default)s)."
+    parser.add_argument("--top", type=natural, default=10, metavar="N", help=top)
+    again = f"Order the first {CANDIDATES} images anew, by k-reciprocal re-ranking among themselves."
+    parser.add_argument("--rerank", action="store_true", help=again)
+    index = "Search all images, or a part of them by faiss, which prints what it misses (default: %(default)s)."
+    parser.add_argument("--index", choices=sorted(INDEXES), default="exact", help=index)
+    milvus = "Search the collection GALLERY of this Milvus: http://HOST:19530, or a file of Milvus Lite."
+    parser.add_argument("--milvus", metavar="URI", help=milvus)
+    side = "Search images of this modality only (default: both)."
+    parser.add_argument("--among", choices=sorted(MODALITIES), help=side)
+    cameras = "Search images of these cameras only (default: all)."
+    parser.add_argument("--camera", nargs="+", default=[], metavar="NAME", help=cameras)
+    out = "Write a sheet of the images to this file (default: none)."
+    parser.add_argument("--out", type=expanded, metavar="FILE.png", help=out)
     parser.add_argument("--json", action="store_true", help="Print the answers as JSON, and nothing else.")
-    parser.add_argument(
-        "--device", help="Embed on cpu, cuda, cuda:N or mps (default: the first GPU, or the CPU if there is none)."
-    )
+    parser.add_argument("--device", help="Embed on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     args = parser.parse_intermixed_args(argv)
     if not args.top:
         raise UserError("--top 0: give 1 or more")

@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.serve", description=__doc__)
     parser.add_argument(
         "galleries", nargs="+", type=expanded, metavar="GALLERY", help="Search these folders, which tools.embed wrote."
     )

@@ -36,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m tools.visualize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m tools.visualize", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="Draw the figures of this run folder.")
     parser.add_argument("--what", choices=[*DRAWINGS, "all"], default="all", help="Draw these figures (default: all).")
     parser.add_argument(

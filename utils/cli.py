@@ -18,7 +18,10 @@ from utils.terminal import last_line, lost_output
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UserErrors."""
+    """An argument parser whose errors are UserErrors, and whose description keeps its lines."""
+
+    def __init__(self, prog: str | None = None, description: str | None = None):
+        super().__init__(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str):
         raise UserError(f"{message}; --help lists the arguments")
