@@ -24,59 +24,24 @@ def build_parser() -> argparse.ArgumentParser:
     """Options without a value stay None, so that one that does not belong to the layout is noticed."""
     parser = Parser(prog="python -m tools.make_synthetic", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="Create this folder.")
-    parser.add_argument(
-        "--layout",
-        choices=tuple(LAYOUTS),
-        default=LIKE,
-        help=f"Store the images as this data set does (default: {LIKE}).",
-    )
-    for split in ("train", "val", "test"):
-        parser.add_argument(
-            f"--{split}-ids",
-            type=int,
-            metavar="N",
-            help=f"Number of {split} identities ({_defaults(split + '_ids')}).",
-        )
-    parser.add_argument(
-        "--ids",
-        type=int,
-        metavar="N",
-        help=f"Number of identities, half of them for training ({_defaults('ids')}).",
-    )
-    parser.add_argument(
-        "--images",
-        type=int,
-        metavar="N",
-        help=f"Number of images per identity and camera ({_defaults('images')}).",
-    )
-    parser.add_argument(
-        "--cameras",
-        type=int,
-        nargs="+",
-        metavar="C",
-        help=f"Use these cameras ({_defaults('cameras')}).",
-    )
-    parser.add_argument(
-        "--like-sysu",
-        type=Path,
-        metavar="DIR",
-        help="Take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat (sysu).",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=[192, 96],
-        metavar=("H", "W"),
-        help="Make images of this height and width, in pixels (default: 192 96).",
-    )
+    layout = f"Store the images as this data set does (default: {LIKE})."
+    parser.add_argument("--layout", choices=tuple(LAYOUTS), default=LIKE, help=layout)
+    for split, kind in (("train", "training"), ("val", "validation"), ("test", "test")):
+        identities = f"Number of {kind} identities ({_defaults(split + '_ids')})."
+        parser.add_argument(f"--{split}-ids", type=int, metavar="N", help=identities)
+    identities = f"Number of identities, half of them for training ({_defaults('ids')})."
+    parser.add_argument("--ids", type=int, metavar="N", help=identities)
+    images = f"Number of images per identity and camera ({_defaults('images')})."
+    parser.add_argument("--images", type=int, metavar="N", help=images)
+    cameras = f"Use these cameras ({_defaults('cameras')})."
+    parser.add_argument("--cameras", type=int, nargs="+", metavar="C", help=cameras)
+    like = "Take identities, cameras and counts from DIR/{rand_perm_cam,train_id,test_id}.mat (sysu)."
+    parser.add_argument("--like-sysu", type=Path, metavar="DIR", help=like)
+    size = "Make images of this height and width, in pixels (default: 192 96)."
+    parser.add_argument("--size", type=int, nargs=2, default=[192, 96], metavar=("H", "W"), help=size)
     parser.add_argument("--seed", type=int, default=0, help="Seed all random numbers with it (default: 0).")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="Number of processes (default: one per core, fewer for small sets).",
-    )
+    workers = "Number of processes (default: one per core, fewer for small sets)."
+    parser.add_argument("--workers", type=int, metavar="N", help=workers)
     return parser
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,12 +183,6 @@ def changed(value: Any, dice: random.Random, strange: Any = STRANGE) -> tuple[An
     place[key] = new
     shown = f"a tensor {list(new.shape)}" if isinstance(new, torch.Tensor) else repr(new)[:40]
     return top, f"{'.'.join(names)} = {shown}"
-
-
-def copy_over(path: Path, source: Path) -> None:
-    """Another file's content in the place of this one's."""
-    path.unlink()
-    shutil.copyfile(source, path)
 
 
 KINDS: tuple[Damage, ...] = (missing, folder, fifo, dangling, endless, empty, cut, cut, garbage, longer, hole)

@@ -128,8 +128,8 @@ def tested_row(where: str, before: Mapping[str, TableRow], name: str, keys: Iter
     if name not in trained:
         raise UserError(f"{where}: tests = {name!r} must name a row above it that trains its model")
     for key in keys:
-        if key not in affecting(TEST):
-            choices = ", ".join(sorted(affecting(TEST) - COLUMN_KEYS.keys()))
+        if key not in TEST_KEYS:
+            choices = ", ".join(sorted(TEST_KEYS))
             raise UserError(f"{where}: keys: {key} needs a training of its own; with `tests`, change only {choices}")
     return trained[name]
 

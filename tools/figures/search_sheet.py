@@ -15,7 +15,6 @@ from tools.figures.style import to_png as plain_png
 
 COLUMNS = 10  # images that stand beside each other
 LONGEST = 14  # letters under an image
-GREY = "#bbbbbb"
 
 
 class Tile(NamedTuple):
