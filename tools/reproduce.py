@@ -39,49 +39,26 @@ HOME = Path(__file__).resolve().parent.parent
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m tools.reproduce", description=__doc__)
-    parser.add_argument(
-        "table",
-        type=expanded,
-        metavar="TABLE.yml",
-        help="Make the table that this file describes, such as one of configs/tables.",
+    table = "Make the table that this file describes, such as one of configs/tables."
+    parser.add_argument("table", type=expanded, metavar="TABLE.yml", help=table)
+    device = "Run on cpu or mps, or on the GPUs from cuda:N (or N alone) on (default: from the first GPU on)."
+    parser.add_argument("--device", "--gpu", help=device)
+    jobs = "Number of trainings at a time, each on a GPU of its own (default: 1)."
+    parser.add_argument("--jobs", type=natural, default=1, metavar="N", help=jobs)
+    listed = "Print the commands of the runs that are left, and start nothing."
+    parser.add_argument("--print", action="store_true", help=listed)
+    collected = "Write the table of the runs that are finished, and start nothing."
+    parser.add_argument("--collect", action="store_true", help=collected)
+    slurm = (
+        'Give the runs to a SLURM cluster, with these of its parameters, such as "partition=gpu time=12:00:00"; '
+        '"local" does the same with processes of this machine.'
     )
-    parser.add_argument(
-        "--device",
-        "--gpu",
-        help="Run on cpu or mps, or on the GPUs from cuda:N (or N alone) on (default: from the first GPU on).",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=natural,
-        default=1,
-        metavar="N",
-        help="Number of trainings at a time, each on a GPU of its own (default: 1).",
-    )
-    parser.add_argument(
-        "--print", action="store_true", help="Print the commands of the runs that are left, and start nothing."
-    )
-    parser.add_argument(
-        "--collect", action="store_true", help="Write the table of the runs that are finished, and start nothing."
-    )
-    parser.add_argument(
-        OPTION,
-        metavar='"KEY=VALUE ..."',
-        help='Give the runs to a SLURM cluster, with these of its parameters, such as "partition=gpu time=12:00:00"; '
-        '"local" does the same with processes of this machine.',
-    )
-    parser.add_argument(
-        "--no-wait",
-        action="store_true",
-        help="With --slurm, return once the runs are submitted; a later call collects.",
-    )
+    parser.add_argument(OPTION, metavar='"KEY=VALUE ..."', help=slurm)
+    later = "With --slurm, return once the runs are submitted; a later call collects."
+    parser.add_argument("--no-wait", action="store_true", help=later)
     parser.add_argument("--any-code", action="store_true", help="Take finished runs of other code as they are.")
-    parser.add_argument(
-        "--results",
-        type=expanded,
-        default=Path("results"),
-        metavar="DIR",
-        help="Keep runs and tables in this folder (default: results).",
-    )
+    results = "Keep runs and tables in this folder (default: results)."
+    parser.add_argument("--results", type=expanded, default=Path("results"), metavar="DIR", help=results)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys in every run.")
     return parser.parse_intermixed_args(argv)
 

@@ -1,0 +1,1 @@
+"""Embeddings of other code, judged under the protocol of a data set."""
