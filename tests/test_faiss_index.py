@@ -107,5 +107,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(clustered, tmp_path, mo
 def test_a_vector_that_is_not_finite_is_refused(clustered, tmp_path):
     vectors = clustered[0].copy()
     vectors[7, 3] = np.nan
-    with pytest.raises(UserError, match=r"g/vectors\.npy: no index can be made of it"):
+    with pytest.raises(
+        UserError, match="^row 7 of the gallery has a vector that is not finite; embed the images again$"
+    ):
         InvertedLists(gallery(tmp_path / "g", vectors))

@@ -83,6 +83,8 @@ def _cut(path, size):
         (lambda f: np.save(f / "vectors.npy", np.eye(4)), r"vectors.npy: not float32 \[N, 4\]"),
         (lambda f: np.save(f / "vectors.npy", np.eye(5, dtype=np.float32)), r"vectors.npy: not float32 \[N, 4\]"),
         (lambda f: np.save(f / "vectors.npy", np.eye(3, 4, dtype=np.float32)), "vectors.npy: damaged, it holds 3 of 4"),
+        (lambda f: np.save(f / "vectors.npy", 2 * np.eye(4, dtype=np.float32)), "row 0 .* has a vector of length 2, not 1"),
+        (lambda f: np.save(f / "vectors.npy", np.diag(np.float32([1, 1, np.nan, 1]))), "row 2 .* that is not finite"),
         (lambda f: (f / "card.json").write_text("{}"), "card.json: not as tools.embed writes it: model is missing"),
         (lambda f: (f / "card.json").write_text("[]"), "card.json: not as tools.embed writes it"),
     ],

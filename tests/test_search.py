@@ -15,8 +15,8 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def slow(queries, vectors, count, allowed=None):
-    """By definition: every cosine in float64, rounded to float32, all of them sorted."""
-    scores = (queries.astype(np.float64)[:, None] * vectors[None].astype(np.float64)).sum(axis=2).astype(np.float32)
+    """By definition: every cosine in float64, all of them sorted."""
+    scores = (queries.astype(np.float64)[:, None] * vectors[None].astype(np.float64)).sum(axis=2)
     rows = np.argsort(-scores, axis=1, kind="stable")
     kept = [row if allowed is None else row[allowed[row]] for row in rows]
     padded = np.array([[*row[:count], *[NOTHING] * (count - len(row))] for row in kept], dtype=int)
@@ -38,8 +38,17 @@ def test_exact_search_agrees_with_the_definition(monkeypatch, tmp_path, seed):
     count = int(rng.integers(1, 2 * n + 1))
     rows, scores = slow(queries, vectors, count, allowed)
     found = exact(queries, vectors, count, allowed)
-    assert found.rows.dtype == np.int64 and found.scores.dtype == np.float32
+    assert found.rows.dtype == np.int64 and found.scores.dtype == np.float64
     assert np.array_equal(found.rows, rows) and np.array_equal(found.scores, scores)
+
+
+def test_cosines_that_float32_cannot_tell_apart_are_in_order():
+    rng = np.random.default_rng(2)
+    near = unit(rng, 1, 32) + np.float32(1e-4) * rng.standard_normal((300, 32)).astype(np.float32)
+    vectors = near / np.linalg.norm(near, axis=1, keepdims=True)
+    rows, scores = slow(vectors[:1], vectors, 300)
+    assert len(np.unique(scores.astype(np.float32))) < 100 and len(np.unique(scores)) > 250
+    assert np.array_equal(exact(vectors[:1], vectors, 300).rows, rows)
 
 
 def test_an_image_in_many_copies_is_found_in_the_order_of_its_rows(monkeypatch):
@@ -71,10 +80,13 @@ def test_shapes_that_do_not_fit_are_refused():
 
 def test_a_row_that_is_not_finite_is_named(monkeypatch):
     monkeypatch.setattr(search, "BLOCK_BYTES", 4 * 3 * 4)
-    vectors = np.ones((9, 3), np.float32)
+    vectors = unit(np.random.default_rng(0), 9, 3)
     vectors[6, 1] = np.nan
     with pytest.raises(UserError, match="row 6 of the gallery has a vector that is not finite; embed the images again"):
-        exact(np.ones((2, 3), np.float32), vectors, 2)
+        exact(vectors[:2], vectors, 2)
+    vectors[6] = 3 * vectors[0]
+    with pytest.raises(UserError, match="row 6 of the gallery has a vector of length 3, not 1; embed the images again"):
+        exact(vectors[:2], vectors, 2)
 
 
 def test_rows_that_a_query_leaves_out():

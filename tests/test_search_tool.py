@@ -138,6 +138,11 @@ def test_a_link_to_an_image_of_the_gallery_does_not_find_it(gallery, rows, ask, 
     assert query["left_out"] == [0] and 0 not in [hit["row"] for hit in query["hits"]]
 
 
+def test_more_images_than_there_are(gallery, rows, ask):
+    code, out, error = ask(gallery, rows[0][0], "--top", 10**15, "--json")
+    assert (code, error, len(json.loads(out)["queries"][0]["hits"])) == (0, "", len(rows) - 1)
+
+
 def test_filters(gallery, rows, ask):
     path = infrared(rows)[0]
     hits = json.loads(ask(gallery, path, "--among", "visible", "--top", 500, "--json")[1])["queries"][0]["hits"]

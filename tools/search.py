@@ -47,10 +47,11 @@ def answer(args: argparse.Namespace, gallery: Gallery | Collection) -> None:
     embedder = open_model(args.model or model_file(gallery), pick_device(args.device))
     require_model(gallery, embedder)
     vectors = np.concatenate([embedder([query.path], query.modality).numpy() for query in queries])
-    asked = partial(search, queries=queries, vectors=vectors, top=args.top, allowed=allowed, rerank=args.rerank)
+    top = min(args.top, len(gallery))
+    asked = partial(search, queries=queries, vectors=vectors, top=top, allowed=allowed, rerank=args.rerank)
     found = asked(gallery if args.milvus else INDEXES[args.index](gallery))
     share = None if args.index == "exact" else recall(found, asked(INDEXES["exact"](gallery)))
-    answers = answers_of(gallery, found, queries, vectors if args.rerank else None, args.top)
+    answers = answers_of(gallery, found, queries, vectors if args.rerank else None, top)
     if args.out:
         write_bytes(args.out, sheet(answers, embedder.size))
     if args.json:

@@ -27,6 +27,8 @@ MODEL_FILE = "file"  # entry of a gallery's card: where its model lay, empty whe
 HEADER = ["row", "path", "identity", "camera", "modality"]
 MODALITIES = frozenset(modality.name.lower() for modality in Modality)
 WAY = "give a folder that tools.embed wrote, or embed the images again"
+SAMPLED = 64  # rows of a gallery whose vectors are looked at when it is opened
+TOLERANCE = 1e-3  # by which a vector's length may differ from 1
 
 
 class Row(NamedTuple):
@@ -67,6 +69,8 @@ def open_gallery(path: str | Path) -> Gallery:
     for name, found in ((VECTORS, len(vectors)), (IMAGES, len(columns[0]))):
         if found < count:
             raise UserError(f"{root / name}: damaged, it holds {found} of {count} rows; {WAY}")
+    sample = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64))
+    require_unit(vectors[sample], sample)
     return Gallery(root, vectors[:count], *columns, card=card)
 
 
@@ -92,6 +96,16 @@ def read_images(path: Path) -> Iterator[Row]:
                 yield Row(line[1], *map(intern, line[2:]))
     except (OSError, csv.Error) as error:
         raise UserError(f"{path}: damaged ({reason(error)}); {WAY}") from None
+
+
+def require_unit(vectors: np.ndarray, rows: np.ndarray) -> None:
+    """UserError for the first of these vectors, [n, D] float32, whose length is not 1. rows: [n], as they are numbered."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= TOLERANCE))
+    if len(wrong):
+        row, length = rows[wrong[0]], lengths[wrong[0]]
+        what = f"of length {length:.4g}, not 1" if np.isfinite(length) else "that is not finite"
+        raise UserError(f"row {row} of the gallery has a vector {what}; embed the images again")
 
 
 def require_model(gallery: Gallery, embedder: Model) -> None:

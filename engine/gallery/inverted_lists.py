@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.gallery.folder import VECTORS, Gallery
+from engine.gallery.folder import VECTORS, Gallery, require_unit
 from utils.errors import UserError, reason
 from utils.extras import require
 from utils.files import replacing
@@ -26,7 +26,7 @@ class InvertedLists:
     """The rows of a gallery, sorted into about sqrt(N) lists by the centres of their vectors.
 
     Building them takes longer than many exact searches, so they are kept in the gallery's folder, under a name that changes
-    with the model and with vectors.npy. Raises UserError where faiss is not installed or a vector is not finite.
+    with the model and with vectors.npy. Raises UserError where faiss is not installed or a vector is not of unit length.
     """
 
     def __init__(self, gallery: Gallery):
@@ -66,10 +66,12 @@ class InvertedLists:
         centres = self.faiss.IndexFlatIP(width)
         index = self.faiss.IndexIVFScalarQuantizer(centres, width, lists, self.faiss.ScalarQuantizer.QT_8bit, inner)
         try:
+            step = max(1, ADDED // (4 * width))
+            for start in range(0, count, step):
+                require_unit(vectors[start : start + step], np.arange(start, count))
             if count:
                 sample = np.linspace(0, count - 1, min(count, SAMPLES * lists)).astype(np.int64)
                 index.train(vectors[sample])
-            step = max(1, ADDED // (4 * width))
             for start in range(0, count, step):
                 index.add(vectors[start : start + step])
         except RuntimeError as error:

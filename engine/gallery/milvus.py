@@ -198,7 +198,7 @@ class Collection:
         for start in range(0, len(queries), AT_ONCE):
             for number, hits in enumerate(self._hits(queries[start : start + AT_ONCE], count, allowed or ""), start):
                 found = np.array([hit["vector"] for hit in hits], dtype=np.float32).reshape(len(hits), -1)
-                cosines = (found.astype(np.float64) * queries[number]).sum(axis=1).astype(np.float32) if hits else []
+                cosines = (found.astype(np.float64) * queries[number]).sum(axis=1) if hits else []
                 numbers = np.array([hit["row"] for hit in hits], dtype=np.int64)
                 order = np.lexsort((numbers, -np.asarray(cosines)))
                 rows[number, : len(hits)], scores[number, : len(hits)] = numbers[order], np.asarray(cosines)[order]

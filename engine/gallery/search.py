@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from engine.gallery.folder import Gallery
+from engine.gallery.folder import Gallery, require_unit
 from engine.gallery.inverted_lists import InvertedLists
 from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_distance
 from utils.errors import UserError
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     """
 
     rows: np.ndarray  # [Q, K] int64, rows of the gallery
-    scores: np.ndarray  # [Q, K] float32, cosines
+    scores: np.ndarray  # [Q, K] float64, cosines
     vectors: np.ndarray | None = None  # [Q, K, D] float32 where the index gives them; else they are the gallery's
 
     def candidates(self, query: int, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def exact(queries: np.ndarray, vectors: np.ndarray, count: int, allowed: np.ndar
     vectors are read by blocks, so a memory map of any length takes the same memory. allowed: [N] bool, the rows that may
     be found; None for all. Float32 products choose the candidates, with room for their rounding, and float64 orders them:
     equal vectors tie wherever they lie, and a query finds the same alone and among others. Raises ValueError for shapes
-    that do not fit, and UserError for a row of the gallery that is not finite.
+    that do not fit, and UserError for a row of the gallery that is not finite, or that was found and is not of unit length.
     """
     if queries.ndim != 2 or vectors.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise ValueError(f"queries {queries.shape} and vectors {vectors.shape} must be [Q, D] and [N, D]")
@@ -67,7 +67,7 @@ def exact(queries: np.ndarray, vectors: np.ndarray, count: int, allowed: np.ndar
 
 def nothing(queries: int, count: int) -> Found:
     """No image for any of so many queries."""
-    return Found(np.full((queries, count), NOTHING), np.full((queries, count), -np.inf, dtype=np.float32))
+    return Found(np.full((queries, count), NOTHING), np.full((queries, count), -np.inf))
 
 
 def rescored(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray, count: int) -> Found:
@@ -104,10 +104,12 @@ def _merge(found: Found, query: int, rows: np.ndarray, queries: np.ndarray, vect
     """Put these rows among those that the query has found, as far as they are good enough."""
     if not len(rows):
         return
-    scores = [
-        (vectors[rows[start : start + RESCORED]].astype(np.float64) * queries[query]).sum(axis=1).astype(np.float32)
-        for start in range(0, len(rows), RESCORED)
-    ]
+    scores = []
+    for start in range(0, len(rows), RESCORED):
+        part = rows[start : start + RESCORED]
+        own = vectors[part]
+        require_unit(own, part)
+        scores.append((own.astype(np.float64) * queries[query]).sum(axis=1))
     rows, cosines = np.concatenate([found.rows[query], rows]), np.concatenate([found.scores[query], *scores])
     order = np.lexsort((rows, -cosines))[: found.rows.shape[1]]
     found.rows[query], found.scores[query] = rows[order], cosines[order]
