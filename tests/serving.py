@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from data.images.decode import load_image
+from data.images.decode import BILINEAR, load_image
 
 SIZE = (32, 16)
 CARD = {
@@ -37,7 +37,7 @@ CARD = {
 class Quarters:
     """A model whose vector is the mean colour of an image's quarters."""
 
-    size, card, hash = SIZE, CARD, CARD["model"]
+    size, card, hash, interpolation = SIZE, CARD, CARD["model"], BILINEAR
 
     def __call__(self, images: torch.Tensor, modality: str) -> torch.Tensor:
         """[B, 3, H, W] uint8 -> [B, 12] of unit length."""
