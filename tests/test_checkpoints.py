@@ -456,6 +456,7 @@ def test_a_network_that_was_pickled_whole_gives_its_weights_and_runs_nothing(zip
     network = foreign.Net(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Linear(4, 2))
     expected, place = network.state_dict(), tmp_path / "whole.pth"
     network.evil = Evil(os.mkdir, (str(tmp_path / "ran"),))
+    network[0].register_buffer("table", torch.ones(3), persistent=False)
     torch.save(network, place, _use_new_zipfile_serialization=zipped)
     torch.save(network.evil, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
     monkeypatch.delitem(sys.modules, "its_own_code")
