@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.checkpoint import open_checkpoint
 from engine.embed import Embedder, model_hash, open_model
 from engine.gallery.card import CARD
 from engine.gallery.folder import open_gallery, require_model
@@ -110,6 +111,7 @@ def test_a_card_says_what_the_model_is_and_how_good_it_was(embedder, trained):
     assert (card["model"], card["method"], card["image_size"]) == (embedder.hash, "Demo", [64, 32])
     assert card["dimension"] == embedder(torch.zeros(2, 3, 64, 32, dtype=torch.uint8), "infrared").shape[1]
     assert (card["dataset"], card["protocol"]) == ("sysu", "sysu/all/1-shot")
+    assert card["identities"] == open_checkpoint(str(trained), best=True).origin.num_ids
     tested = [row for row in read_rows(trained / "results.jsonl") if row.stage == "test"]
     assert card["scores"] == [row._asdict() for row in tested] != []
 

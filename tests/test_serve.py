@@ -35,6 +35,7 @@ pytest.importorskip("python_multipart")
 from fastapi.testclient import TestClient  # noqa: E402
 
 from tools.serving import library as libraries  # noqa: E402
+from tools.serving import views  # noqa: E402
 from tools.serving.app import build_app  # noqa: E402
 from tools.serving.asked import Filters, Wanted  # noqa: E402
 from tools.serving.columns import column  # noqa: E402
@@ -215,6 +216,9 @@ def test_the_card_is_shown_and_unknown_is_said(client, root):
     page = client.get("/model").text
     for said in ("Drawn", "SYSU-MM01", "61.25", "32 × 16 pixels", CARD["model"], "torch 2.9.0"):
         assert said in page
+    drawn = views.data_set({**CARD, "identities": 64})
+    assert drawn == "64 identities in the layout of SYSU-MM01, which has 395"
+    assert views.data_set({**CARD, "identities": 395}) == views.data_set(CARD) == "SYSU-MM01"
     blank = Quarters()
     blank.card = {**CARD, "method": "", "dataset": "", "protocol": "", "scores": []}
     with TestClient(build_app(blank, [open_gallery(root)]), base_url="http://localhost") as other:

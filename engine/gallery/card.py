@@ -49,6 +49,7 @@ def card_of(checkpoint: Checkpoint, embedder: Model) -> dict[str, Any]:
         "image_size": list(embedder.size),
         "dimension": embedder.dimension,
         "dataset": checkpoint.origin.dataset,
+        "identities": checkpoint.origin.num_ids,
         "trial": checkpoint.origin.trial,
         "seed": checkpoint.origin.seed,
         "protocol": rows[0]["protocol"] if rows else "",

@@ -142,8 +142,14 @@ def model_line(card: Mapping[str, Any]) -> str:
 
 
 def data_set(card: Mapping[str, Any]) -> str:
-    known = DATASETS.get(card["dataset"])
-    return known.label if known else card["dataset"] or "an unknown data set"
+    """Its name; where the model was not trained on the published identities, that of its layout only."""
+    known, found = DATASETS.get(card["dataset"]), card.get("identities")
+    if known is None:
+        return card["dataset"] or "an unknown data set"
+    published = known.published.get("training identities", found)
+    if found in (None, published):
+        return known.label
+    return f"{found} identities in the layout of {known.label}, which has {published}"
 
 
 def documentation(service: Service, operations: Sequence[Any], replies: Mapping[str, Any]) -> str:
