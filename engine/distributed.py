@@ -23,16 +23,20 @@ from utils.sharding import split_in_order
 from utils.types import Features, Output, Views
 
 
-def parallel(modules: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
+def parallel(model: nn.Module, criterion: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `compute` so that `backward()` sums the gradients of all processes. With one process, return it unchanged.
 
-    modules: what `compute` differentiates. compute: gives, among its outputs, the one loss that is differentiated; whatever else it gives carries no graph. All
-    processes start with the main one's parameters.
+    model, criterion: what `compute` differentiates; all processes start with the main one's parameters. compute: gives,
+    among its outputs, the one loss that is differentiated; whatever else it gives carries no graph.
     """
     if alone():
         return compute
-    # Static: every step takes the same parameters. One that no loss needs is then left without a gradient, as alone.
-    network = DistributedDataParallel(_Held(modules, compute), static_graph=True)
+    for parameter in criterion.parameters():
+        if parameter.requires_grad:  # every process computes the whole loss, and so the whole gradient: it adds a share
+            parameter.register_hook(lambda gradient: gradient / me().world)
+    # A process whose images all lack one modality leaves that one's entrance out. What no process uses has no gradient.
+    held = _Held(nn.ModuleList([model, criterion]), compute)
+    network = DistributedDataParallel(held, find_unused_parameters=True)
     network.broadcast_buffers = False  # statistics are alike already, or made so at an epoch's end
     network.register_comm_hook(None, _add_up)
     return network
@@ -45,6 +49,8 @@ class _Held(nn.Module):
         super().__init__()
         self.modules_used = modules
         self.compute = compute
+        # Of no use: where the first step leaves no parameter out, torch warns that none ever will be.
+        self.unused = nn.Parameter(next(modules.parameters()).new_zeros(()))
 
     def forward(self, *arguments: Any) -> Any:
         return self.compute(*arguments)

@@ -33,6 +33,7 @@ class Learner(NamedTuple):
     observe: Callable[[Batch], Views]  # a batch, as its loader gives it -> its views on the device
     forward: Callable[[Views, Batch], tuple[Output, Labels]]  # the network's answers, and the labels of their rows
     compute: Compute  # forward and criterion: the total to differentiate, and what is reported
+    dtype: torch.dtype | None  # of autocast; None for float32
 
 
 Step = Callable[[Learner, Batch], dict[str, Tensor]]
@@ -128,8 +129,8 @@ def create_learner(
         return loss, {name: value.detach() for name, value in found.items()}
 
     scaler = gradient_scaler(device, dtype)
-    compute = parallel(nn.ModuleList([model, criterion]), compute)
-    return Learner(model, criterion, optimizers, scaler, observe, forward, compute)
+    compute = parallel(model, criterion, compute)
+    return Learner(model, criterion, optimizers, scaler, observe, forward, compute, dtype)
 
 
 def accuracy(output: Output, labels: Labels) -> Tensor:

@@ -34,6 +34,7 @@ from utils.errors import UserError
 from utils.processes import Member
 from utils.results import read_rows
 from utils.runs import LAST, LOG, RESULTS
+from utils.seeding import RandomStates
 from utils.sharding import split_by_identity, split_in_order
 from utils.types import Modality, Stage
 
@@ -161,6 +162,19 @@ def test_every_process_has_its_own_gpu(monkeypatch, as_one_of):
         device.pick_device("0")
 
 
+def test_each_gpu_resumes_with_the_random_state_of_the_main_process(monkeypatch, as_one_of):
+    restored = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: ["main's", "never drawn from", "not here any more"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.append)
+    states = RandomStates()
+    states.load_state_dict(states.state_dict())
+    as_one_of(1, 2)
+    states.load_state_dict(states.state_dict())
+    assert restored == [["main's", "never drawn from"], ["main's", "main's"]]
+
+
 def test_synchronised_norms_keep_names_parameters_and_results(sysu_root, as_one_of):
     cfg, benchmark = configured(sysu_root)
     model, images = build_model(cfg, benchmark.num_ids), torch.rand(4, 3, 32, 32)
@@ -239,7 +253,11 @@ def test_losses_and_gradients_are_those_of_one_process(computed, monkeypatch, sy
             assert torch.equal(step["images"], alone["images"][step["own"]])
             torch.testing.assert_close(step["output"], alone["output"], rtol=1e-10, atol=1e-10)
             unused = {name for name, gradient in alone["gradients"].items() if gradient is None}
-            assert unused == ({"classifier.weight"} if name == "cmr" else set())
+            expected_unused = {
+                "cmr": {"classifier.weight"},
+                "agw": {n for n in unused if n.startswith("backbone.stems.")},
+            }
+            assert unused == expected_unused.get(name, set())
             for parameter, gradient in alone["gradients"].items():
                 own = step["gradients"][parameter]
                 if gradient is None:
@@ -247,6 +265,12 @@ def test_losses_and_gradients_are_those_of_one_process(computed, monkeypatch, sy
                 else:  # a softmax follows sc_conv's bias, whose gradient is 0 but for rounding
                     assert (own - gradient).abs().max() <= 1e-10 * gradient.abs().max() + 1e-15, parameter
                     assert gradient.abs().max() > 1e-9 or parameter.endswith("sc_conv.bias")
+
+
+def test_a_process_may_have_images_of_one_modality(computed):
+    """The recipe "agw" is compared in a step in which one process uses one entrance of the network, the other both."""
+    seen = [[len(step["modalities"].unique()) for step in found["agw"]] for found in computed]
+    assert {1, 2} in [set(step) for step in zip(*seen)]
 
 
 @pytest.mark.parametrize("name", ["answers", "answers one by one"])

@@ -45,6 +45,11 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
     "recomputed": ("Demo", ["grad_checkpoint", "true"]),
     "caj": ("SYSU_CAJ", ["loss_kl", "0.5", *SMALL]),
     "deen": ("SYSU_DEEN", SMALL),
+    # A process may have images of one modality alone, and the loss has parameters of its own.
+    "agw": (
+        "SYSU_AGW",
+        ["sample_method", "none", "batch_size", "4", "loss_identity_centre", "1", "centres_trained", "true", *SMALL],
+    ),
 }
 
 
@@ -65,12 +70,13 @@ class Steps:
         self.loader = build_train_loader(cfg, benchmark, 0, CPU)
         self.generator, self.augment = torch.Generator().manual_seed(0), build_augmentation(cfg)
         self.scaler = gradient_scaler(CPU, None)
-        self.criterion = build_criterion(cfg, benchmark.num_ids)
+        self.criterion = build_criterion(cfg, benchmark.num_ids).to(dtype)
         self.seen: list[dict[str, Any]] = []
 
     def augmentation(self, batch):
         views = self.augment(batch, generator=self.generator)
         places = views.places(batch.own)  # of this process's views among all
+        self.modalities = batch.modalities if batch.own is None else batch.modalities[batch.own]
         self.images, self.own = views.images, torch.arange(len(views.rows)) if places is None else places
         for module in self.model.modules():
             module.training = not isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -87,13 +93,16 @@ class Steps:
         return self.seen
 
     def note(self, engine: Engine) -> None:
-        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.requires_grad}
+        named = (*self.model.named_parameters(), *self.criterion.named_parameters())
+        gradients = {name: p.grad for name, p in named if p.requires_grad}
+        self.criterion.zero_grad()  # no optimiser has its parameters
         self.seen.append(
             {
                 "output": dict(engine.state.output),
                 "gradients": {name: None if g is None else g.clone() for name, g in gradients.items()},
                 "images": self.images,
                 "own": self.own,
+                "modalities": self.modalities,
             }
         )
 

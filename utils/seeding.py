@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.processes import alone
+
 
 def seed_everything(seed: int, deterministic: bool) -> None:
     """Seed Python, NumPy and torch; choose between autotuned and deterministic GPU kernels."""
@@ -44,5 +46,7 @@ class RandomStates:
         keys, *rest = state["numpy"]
         np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
         torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if torch.cuda.is_available():
+            count, states = torch.cuda.device_count(), state["cuda"]
+            # Each of several processes draws on its GPU what the main one, which saved this, drew on the first.
+            torch.cuda.set_rng_state_all(states[:count] if alone() else states[:1] * count)
