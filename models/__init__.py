@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,13 @@ def build_djanet(cfg: CfgNode, num_ids: int) -> DJANet:
 
 
 def build_deen(cfg: CfgNode, num_ids: int) -> DEEN:
+    for part in (4, 8, 16)[: cfg.deen_stages - 1]:  # of the maps that its position attention cuts into halves
+        height, width = (math.ceil(side / part) for side in cfg.image_size)
+        if height * width % 2:
+            raise UserError(
+                f"image_size = {tuple(cfg.image_size)}: model deen has a map of {height} x {width} then and needs even "
+                "numbers of positions; give a multiple of 32 for one side"
+            )
     options = {
         "vector": _vector(cfg.vector, cfg.model, ("s7", "s8", "neck", "pool")),
         "flip": True if cfg.flip is None else cfg.flip,

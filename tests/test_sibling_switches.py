@@ -16,7 +16,7 @@ from data.samplers import Sizes, cross_modality_drawn
 from engine.build import build_optimizers
 from losses import build_criterion
 from losses.triplet import weighted_regularised
-from models import build_shape
+from models import build_model, build_shape
 from models.modules import mamba
 from tests.test_methods import config
 from utils.errors import UserError
@@ -121,3 +121,13 @@ def test_the_divergence_of_views_asks_for_halves_of_a_modality_each():
     assert term(Output(logits, logits), halves)[0] > 0
     with pytest.raises(UserError, match="as many visible images as infrared ones: sample_method cross_modality_drawn"):
         term(Output(logits, logits), halves._replace(modalities=torch.tensor([1, 0, 0, 0, 1, 0])))
+
+
+def test_deen_refuses_images_whose_maps_it_cannot_cut_into_halves():
+    keys = ["model", "deen", "backbone", "resnet18", "pretrained", "none", "image_size", "(48, 48)"]
+    with pytest.raises(UserError, match=r"image_size = \(48, 48\): model deen has a map of 3 x 3 .* multiple of 32"):
+        build_model(load_config(None, keys), 2)
+    # Without the last stage no map has an odd number of positions.
+    model = build_model(load_config(None, [*keys, "deen_stages", "3"]), 2).eval()
+    with torch.no_grad():
+        assert len(model(torch.zeros(1, 3, 48, 48)).logits) == 3
