@@ -14,7 +14,7 @@ class Compiled:
     """A model's forward pass through torch.compile. If that fails, the model itself runs, with one warning.
 
     The backward pass is compiled when it first runs, far from here, so the first batch is tried in both directions
-    beforehand. The trial leaves no gradient, and the batch norms' statistics as they were.
+    beforehand. The trial leaves no gradient, and the batch norms' statistics and the random states as they were.
     """
 
     def __init__(self, model: nn.Module):
@@ -31,9 +31,10 @@ class Compiled:
     def _try(self, images: Tensor, streams: Tensor) -> None:
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         try:
-            output = self.run(images, streams)
-            answers = (output.embeddings, output.logits, output.pooled, *output.extra.values())
-            sum(answer.float().sum() for answer in answers if answer is not None).backward()
+            with torch.random.fork_rng([images.device] if images.is_cuda else []):
+                output = self.run(images, streams)
+                answers = (output.embeddings, output.logits, output.pooled, *output.extra.values())
+                sum(answer.float().sum() for answer in answers if answer is not None).backward()
         except Exception as error:  # the compiler raises anything
             logger.warning(f"compile: failed ({reason(error)}); training continues without it")
             self.run = self.model
