@@ -60,7 +60,8 @@ def build_benchmark(cfg: CfgNode, seed: int) -> Benchmark:
         logger.warning(line)
     for key, found in (("num_id", benchmark.num_ids), ("num_cam", cameras)):
         if cfg[key] not in (None, found):
-            logger.warning(f"{key} = {cfg[key]}, but the data have {found}; {found} is used")
+            said = f"; {found} is used" if key == "num_id" else ""  # of cameras, a loss may use the number given
+            logger.warning(f"{key} = {cfg[key]}, but the data have {found}{said}")
     return benchmark
 
 

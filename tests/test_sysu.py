@@ -159,9 +159,10 @@ def test_other_counts_are_one_warning_line(sysu_root):
 def test_a_different_num_id_or_num_cam_is_a_warning(sysu_root, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     build_benchmark(load_config(None, ["data_root", str(sysu_root), "num_id", "395", "num_cam", "6"]), seed=0)
+    build_benchmark(load_config(None, ["data_root", str(sysu_root), "num_cam", "9"]), seed=0)
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "num_id = 395, but the data have 8; 8 is used" in lines
-    assert not any("num_cam" in line for line in lines)
+    assert [line for line in lines if "num_cam" in line] == ["num_cam = 9, but the data have 6"]
 
 
 def test_the_fingerprint_knows_a_changed_file_and_not_the_folder(sysu_root, tmp_path):

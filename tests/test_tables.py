@@ -368,7 +368,7 @@ def test_what_makes_another_run():
     others = [
         named(), named(seed=9), named(data="e"), named(code="d" * 64), named(precision="bfloat16"), named("lr", "0.5"), named("num_epoch", "3"),
         named("vimc_wg", "false"), named("mser_k1", "8"), named("select", "last"), named("dataset", "regdb"),
-        named("dataset", "regdb", "trial", "2"),
+        named("dataset", "regdb", "trial", "2"), named("num_cam", "9"),
     ]  # fmt: skip
     assert len(set(others)) == len(others)
     assert len(named()) == 25
