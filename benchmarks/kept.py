@@ -14,8 +14,8 @@ from yacs.config import CfgNode
 from benchmarks.recipe import IDENTITIES, noise
 from data.build import build_augmentation
 from losses import build_criterion
-from models import build_model, mcja
-from models.backbones import streams as two_streams
+from models import build_model
+from models.backbones import stages
 from utils.types import Output
 
 COUNTED = (4, 8)  # records in the batches that the others are computed from
@@ -83,7 +83,7 @@ def count_model(model: nn.Module, images: Tensor, streams: Tensor | None, dtype:
     known = [*model.parameters(), *model.buffers()]
     device = known[0].device
     images = images.to(device, memory_format=torch.channels_last)
-    recomputed, times = mcja.recomputed, []
+    recomputed, times = stages.recomputed, []
 
     def counted(block: nn.Module, x: Tensor) -> Tensor:
         with Counter([*known, x]) as inside:
@@ -94,8 +94,7 @@ def count_model(model: nn.Module, images: Tensor, streams: Tensor | None, dtype:
         return out
 
     with (
-        mock.patch.object(mcja, "recomputed", counted),
-        mock.patch.object(two_streams, "recomputed", counted),
+        mock.patch.object(stages, "recomputed", counted),
         torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         Counter(known) as kept,
     ):

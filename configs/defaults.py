@@ -67,7 +67,7 @@ DATA = (
     Key("infrared_root", str, None, "folder of translated infrared training images, which are taken instead of the originals; empty: the originals", HERE, is_path=True),
     Key("trial", int, 1, "split of a data set that has several, as RegDB has 1..10; one that has a single split ignores it", RELEASED, least=1, most=MANY, affects=BOTH),
     Key("num_id", int, None, "training identities; they are counted from the data, a different number here is a warning", RELEASED, least=1, most=MANY, affects=NOTHING),
-    Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning. MCLNet has so many centres of cameras; empty: 6, as released", RELEASED, least=1, most=MANY),
+    Key("num_cam", int, None, "cameras; counted from the data, a different number here is a warning. MCLNet has a centre for each; empty: 6, as released", RELEASED, least=1, most=MANY),
     Key("image_size", tuple, (384, 192), "(height, width) in pixels that every image is resized to", PAPER, least=32, most=2048, length=2, affects=BOTH),
     Key("interpolation", str, "bilinear", "how images are resized, both anti-aliased: bilinear | lanczos (AGW and its heirs)", RELEASED, ("bilinear", "lanczos"), affects=BOTH),
     Key("num_workers", int, None, "loader processes; empty: one per CPU core, 8 at most; with torchrun, its processes on a machine share the cores", HERE, least=0, most=256, affects=NOTHING),

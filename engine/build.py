@@ -82,18 +82,7 @@ def build_training(
     trainer = create_trainer(learner, build_step(cfg))
     attach_epochs(trainer, loader.batch_sampler, generator, seed)
     report = build_handlers(cfg, trainer, learner, folder, device)
-    parts: dict[str, Any] = {
-        "model": learner.model,
-        "criterion": learner.criterion,
-        "optimizer": learner.optimizers,
-        "scheduler": learner.optimizers.schedule,
-        "scaler": learner.scaler,
-        "progress": Progress(),
-        "rng": RandomStates(),
-    }
-    if cfg.ema:
-        parts["ema"] = average = Average(learner.model, cfg.ema)
-        average.attach(trainer)
+    parts = build_parts(cfg, trainer, learner)
     if checkpoint is not None:
         restore(parts, checkpoint)
         learner.optimizers.follow(cfg.lr, cfg.wd)
@@ -106,10 +95,26 @@ def build_training(
     selection = selection.narrowed(selection.split.quick)
     schedule = Schedule(cfg.num_epoch, cfg.eval_initial, cfg.start_eval, cfg.eval_interval, cfg.select)
     where = device if alone() else f"{me().world} processes, {device.type}"
-    dtype = precision(cfg.fp16, cfg.amp_dtype, device) or torch.float32
-    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {dtype}, {where}")
+    logger.info(f"{len(loader.batch_sampler)} batches in epoch 1, {learner.dtype or torch.float32}, {where}")
     origin = Origin(seed, benchmark.name, benchmark.trial, benchmark.num_ids, cfg.select, dict(cfg))
     return Training(trainer, loader, parts, schedule, test, selection, folder, origin, report)
+
+
+def build_parts(cfg: CfgNode, trainer: Engine, learner: Learner) -> dict[str, Any]:
+    """The named states of a checkpoint, as a training starts; the average of the weights, if any, follows the trainer."""
+    parts: dict[str, Any] = {
+        "model": learner.model,
+        "criterion": learner.criterion,
+        "optimizer": learner.optimizers,
+        "scheduler": learner.optimizers.schedule,
+        "scaler": learner.scaler,
+        "progress": Progress(),
+        "rng": RandomStates(),
+    }
+    if cfg.ema:
+        parts["ema"] = average = Average(learner.model, cfg.ema)
+        average.attach(trainer)
+    return parts
 
 
 def build_learner(

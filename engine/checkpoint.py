@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from configs.defaults import BOTH, MODEL_KEYS, NOTHING, TEST, affecting
+from configs.defaults import MODEL_KEYS
 from engine.portable import SUFFIX, read_portable
 from engine.states import CONTENT, ORIGIN, PROGRESS
 from utils.errors import UserError
@@ -17,14 +17,13 @@ from utils.logging import logger
 from utils.runs import BEST, LAST, RECORD
 from utils.schema import Shape, misfit
 from utils.tensors import WEIGHTS, is_weights, load_torch, peek
-from utils.types import Benchmark, Stage
+from utils.types import Stage
 
 FORMAT = "mcja-run-1"
 STATES = ("criterion", "ema", "optimizer", "scheduler", "scaler", "progress", "rng")
 WRAPPERS = ("net", "state_dict", "model")  # under which released checkpoints hold their weights
 PARALLEL = "module."
 COUNTER = ".num_batches_tracked"  # of a batch norm; nothing reads it, and torch 0.4.0 did not save it
-HARMLESS = affecting(NOTHING)
 
 
 class Origin(NamedTuple):
@@ -214,71 +213,21 @@ def _by_our_names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]
     return {name: own[name] for name in lacking} | found
 
 
-def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bool, allowed: bool) -> None:
-    """UserError where the model saw the test identities in training, or a run would continue with other data."""
-    origin = checkpoint.origin
-    if origin is None and benchmark.trial is not None:
-        logger.warning(f"{checkpoint.path} does not say its split; results mean nothing unless it is {benchmark.trial}")
-    if origin is None:
-        return
-    if origin.dataset == benchmark.name and benchmark.drawn not in (None, origin.seed) and not allowed:
-        raise UserError(
-            f"{checkpoint.path}: trained with --seed {origin.seed}, whose training identities are among the test identities "
-            f"that seed {benchmark.drawn} draws: leave --seed out, or set allow_split_mismatch true"
-        )
-    if (origin.dataset, origin.trial) == (benchmark.name, benchmark.trial):
-        return
-    if not testing:
-        raise UserError(
-            f"{checkpoint.path}: a run on {split_name(origin.dataset, origin.trial)} cannot go on with "
-            f"{split_name(benchmark.name, benchmark.trial)}"
-        )
-    if origin.dataset == benchmark.name and not allowed:
-        raise UserError(
-            f"{checkpoint.path}: trained on {split_name(origin.dataset, origin.trial)}, whose training identities are "
-            f"among the test identities of split {benchmark.trial}: set trial {origin.trial}, or allow_split_mismatch true"
-        )
-
-
-def split_name(dataset: str, trial: int | None) -> str:
-    """The data set as a message names it: sysu, or regdb, split 3."""
-    return dataset if trial is None else f"{dataset}, split {trial}"
-
-
-def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | None, testing: bool) -> list[str]:
-    """What is asked differently than when the run was started and changes results, one line each.
-
-    seed: None if not asked for. testing: the run's model is tested, so that what only its training depends on is left out.
-    """
-    looked_at = affecting(BOTH, TEST) if testing else config.keys() - affecting(NOTHING)
-    before = {key: value for key, value in checkpoint.origin.config.items() if key in looked_at}
-    what = "tested" if testing else "resumed"
-    lines = [
-        f"differs from the run that is {what}: {key}: {_plain(before[key])} -> {_plain(value)}"
-        for key, value in config.items()
-        if key in before and _plain(before[key]) != _plain(value)
-    ]
-    if testing:
-        return lines
-    if checkpoint.path.name == BEST:
-        lines.append(f"the run resumes from its best epoch, {checkpoint.epoch}: what followed it is done again")
-    if seed not in (None, checkpoint.origin.seed):
-        lines.append(f"--seed {seed} is ignored: the resumed run keeps its seed {checkpoint.origin.seed}")
-    return lines
-
-
 def _misfit(checkpoint: Checkpoint, config: Mapping[str, Any], wrong: Sequence[str]) -> str:
     """One short line: the keys that the weights were trained with where they differ, else the first entries that do."""
     before = checkpoint.origin.config if checkpoint.origin else {}
-    keys = [key for key in config if key in MODEL_KEYS & before.keys() and _plain(before[key]) != _plain(config[key])]
+    keys = [
+        key for key in config if key in MODEL_KEYS & before.keys() and as_saved(before[key]) != as_saved(config[key])
+    ]
     if keys:
-        trained = ", ".join(f"{key} {_plain(before[key])}" for key in keys)
-        asked = ", ".join(f"{_plain(config[key])}" for key in keys)
+        trained = ", ".join(f"{key} {as_saved(before[key])}" for key in keys)
+        asked = ", ".join(f"{as_saved(config[key])}" for key in keys)
         return f"{checkpoint.path} was trained with {trained}, not {asked}: leave out what changes these keys"
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     way = "; give the keys that it was trained with" if checkpoint.origin is None else ""
     return f"{checkpoint.path}: does not fit the model in {len(wrong)} entries: {', '.join(wrong[:3])}{more}{way}"
 
 
-def _plain(value: Any) -> Any:
+def as_saved(value: Any) -> Any:
+    """The value of a key as the configuration in a checkpoint holds it."""
     return list(value) if isinstance(value, tuple) else value

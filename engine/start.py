@@ -11,7 +11,8 @@ from yacs.config import CfgNode
 
 from configs import cautions, configuration, given_keys
 from configs.command import DEFAULT_CFG, DEFAULT_SEED
-from engine.checkpoint import Checkpoint, load_weights_into, open_checkpoint, require_same_split, resume_notes
+from engine.checkpoint import Checkpoint, load_weights_into, open_checkpoint
+from engine.resuming import require_same_split, resume_notes
 from models import build_model
 from utils.logging import logger
 from utils.processes import on_main

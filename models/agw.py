@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from models.backbones.resnet import stage_width
-from models.backbones.streams import Streams, restored, through
+from models.backbones.stages import through
+from models.backbones.streams import Streams, restored
 from models.modules.neck import bn_neck, classifier, head_groups
 from models.modules.nonlocal_block import NonLocalBlock
 from models.modules.pooling import gem_pool

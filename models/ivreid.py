@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from models.backbones.resnet import stage_width
-from models.backbones.streams import through
+from models.backbones.stages import through
 from models.modules.neck import trained, without
 from models.modules.pooling import gem_pool
 from models.released import Rules, released_names

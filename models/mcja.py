@@ -5,14 +5,13 @@ ResNet with adapters -> f = GeM(map) -> e = BN(f) -> logits = W e. e is trained 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torchvision.models import ResNet
 
 from models.backbones.resnet import stage_width
+from models.backbones.stages import through
 from models.modules.mda import ModalityDistributionAdapter
 from models.modules.pooling import gem_pool
 from utils.errors import UserError
@@ -56,10 +55,7 @@ class MCJA(nn.Module):
         net = self.backbone
         x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
         for stage, blocks in enumerate(self.stages(), start=1):
-            adapters = getattr(self, f"MDA_{stage}", ())
-            for position, block in enumerate(blocks, start=len(adapters) - len(blocks)):
-                step = block if position < 0 else nn.Sequential(block, adapters[position])
-                x = recomputed(step, x) if self.recompute and self.training else step(x)
+            x = through(blocks, x, self.recompute and self.training, getattr(self, f"MDA_{stage}", ()))
         return x
 
     def forward(self, images: Tensor, streams: Tensor | None = None) -> Output:
@@ -82,23 +78,3 @@ class MCJA(nn.Module):
     def released_names(self) -> dict[str, str]:
         """{name in the released checkpoints: name here}: the same."""
         return {name: name for name in self.state_dict()}
-
-
-def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """block(x), [R, C, H, W] -> [R, C', H', W'], computing its inner maps again in the backward pass instead of keeping them."""
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(block)))
-
-
-@contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """Computing a block again must not count the batch twice in its batch norms' running statistics."""
-    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    try:
-        for norm in norms:
-            norm.momentum = 0.0  # the statistics are then written as they are
-        yield
-    finally:
-        for norm, (momentum, counted) in zip(norms, before):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(counted)

@@ -39,7 +39,7 @@ from engine.gallery.search import INDEXES, exact
 from engine.retrieval.evaluation import evaluate_settings
 from engine.retrieval.rankers import RANKERS
 from losses.cmr import cross_modality_retrieval_loss
-from models import mcja
+from models.backbones import stages
 from models.modules.mda import ModalityDistributionAdapter
 from tests import reference as slow
 from tools import make_synthetic
@@ -280,7 +280,7 @@ class Chain(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, streams: None) -> Output:
         for block in self.blocks:
-            x = mcja.recomputed(block, x)
+            x = stages.recomputed(block, x)
         return Output(x, x)
 
 

@@ -16,7 +16,8 @@ import main
 from configs import load_config
 from configs.command import parse
 from configs.defaults import BOTH, KEYS, NOTHING, TEST, affecting
-from engine.checkpoint import load_weights_into, open_checkpoint, resume_notes
+from engine.checkpoint import load_weights_into, open_checkpoint
+from engine.resuming import resume_notes
 from engine.start import build_asked
 from models import build_model
 from tests.test_model import FULL, filled_by_rule, pictures

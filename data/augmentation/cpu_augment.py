@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.compiled import compiled
 
-HUE, WG, CC, SJ = range(4)  # in the order of augment.COLOUR_PARTS
+HUE, WG, CC, SJ = range(4)  # in the order of COLOUR_PARTS of data/augmentation/mcja.py
 
 
 @compiled

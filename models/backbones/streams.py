@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
-
-from models.mcja import recomputed
 
 
 class Stem(nn.Module):
@@ -53,11 +50,3 @@ class Streams(nn.Module):
 def restored(values: Tensor, order: Tensor | None) -> Tensor:
     """Rows that were grouped by `Streams.enter`, in the order of the images again: [R, ...] -> [R, ...]."""
     return values if order is None else values[order]
-
-
-def through(blocks: nn.Sequential, x: Tensor, recompute: bool, adapters: Sequence[nn.Module] = ()) -> Tensor:
-    """Run a stage, [R, C, H, W] -> [R, C', H', W']; each of the last blocks with an adapter after it."""
-    for position, block in enumerate(blocks, start=len(adapters) - len(blocks)):
-        step = block if position < 0 else nn.Sequential(block, adapters[position])
-        x = recomputed(step, x) if recompute else step(x)
-    return x

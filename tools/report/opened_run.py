@@ -17,8 +17,9 @@ from data.augmentation.mcja import Recipe
 from data.build import build_benchmark
 from data.images.decode import load_image
 from engine.build import build_evaluator, rankings
-from engine.checkpoint import load_weights_into, open_checkpoint, require_same_split
+from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.evaluator import Evaluator
+from engine.resuming import require_same_split
 from engine.retrieval.ranked import RankedSetting, rank_setting
 from engine.retrieval.rankers import keeps_lengths, need_spectra
 from models import build_model
