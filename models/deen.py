@@ -69,7 +69,7 @@ class DEEN(nn.Module):
         branches = gem_pool(self.features(maps), p=1.0).chunk(BRANCHES)
         pooled = torch.cat([restored(branch, order) for branch in branches])
         embeddings = self.bn_neck(pooled)
-        rows = torch.arange(images.shape[0], device=pooled.device).repeat(BRANCHES)
+        rows = torch.arange(images.shape[0]).repeat(BRANCHES)  # on the CPU, as the labels that they pick
         return Output(embeddings, self.classifier(embeddings), pooled, rows)
 
     def embed(self, images: Tensor, modalities: Tensor) -> Tensor:

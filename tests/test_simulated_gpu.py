@@ -10,6 +10,7 @@ from ignite.engine import Events
 from torch import nn
 
 from configs import load_config
+from data.augmentation import AUGMENTATIONS
 from data.build import build_benchmark, build_train_loader
 from data.images.loader import Prefetcher
 from data.sets import regdb, sysu
@@ -24,7 +25,7 @@ from models.modules import norm
 from tests.conftest import TINY
 from tests.simulated_gpu import GPU, GpuTensor, simulated_gpu
 from tests.test_retrieval_memory import features
-from utils.types import Features, Modality, Setting, Trial
+from utils.types import Batch, Features, Modality, Setting, Trial
 
 CPU = torch.device("cpu")
 KEYS = [*TINY[4:], "num_workers", "0", "fp16", "false", "log_period", "1000", "pretrained", "none"]
@@ -138,6 +139,31 @@ class Watched:
 
     def __len__(self):
         return len(self.loader)
+
+
+def a_batch() -> Batch:
+    """Four images, two of each modality, on the pretended GPU; what is known of them is on the CPU."""
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pids, modalities = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    return Batch(images.to(GPU, non_blocking=True), pids, modalities + 1, modalities, torch.arange(4))
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "mcja"])
+def test_looks_wait_for_nothing_once_their_constants_are_there(gpu, name):
+    augment = AUGMENTATIONS[name](load_config(None, ["augmentation", name]))
+    for _ in range(2):
+        before = len(gpu.waits)
+        augment(a_batch(), generator=torch.Generator().manual_seed(0))
+    assert gpu.waits[before:] == []
+
+
+def test_labels_of_several_answers_for_an_image_are_found_without_waiting(gpu):
+    keys = ["model", "deen", "backbone", "resnet18", "pretrained", "none", "image_size", "(32, 32)"]
+    model, batch = build_model(load_config(None, keys), 2).eval().to(GPU), a_batch()
+    output = model(batch.images.float(), batch.modalities)
+    before = len(gpu.waits)
+    assert batch.labels.take(output.rows).pids.tolist() == 3 * [0, 1, 0, 1]
+    assert gpu.waits[before:] == []
 
 
 def test_embedding_in_spectra_waits_for_nothing_between_its_batches(sysu_root, gpu):

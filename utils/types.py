@@ -84,7 +84,7 @@ class Output(NamedTuple):
     embeddings: Tensor  # [S, D] float, after the neck, not normalised
     logits: Tensor  # [S, num_ids] float
     pooled: Tensor | None = None  # [S, D] float, before the neck, where triplet losses live
-    rows: Tensor | None = None  # [S] int64, the image that each answers for; None: one to one
+    rows: Tensor | None = None  # [S] int64, best on the CPU: the image that each answers for; None: one to one
     extra: Mapping[str, Tensor] = {}  # a method's own, by name
 
 

@@ -17,11 +17,12 @@ from torch import Tensor
 from data.augmentation import cpu_looks as look_kernels
 from data.augmentation.colour import box_mask
 from data.augmentation.mcja import on_cpu
+from utils.device import constant
 from utils.images import normalise
 from utils.types import Batch, Modality, Views
 
 LUMA = (0.2989, 0.5870, 0.1140)  # of a normalised image
-LUMA_8_BIT = (19595, 38470, 7471)  # of a uint8 image, in 65536ths, as PIL rounds them
+LUMA_8_BIT = (19595.0, 38470.0, 7471.0)  # of a uint8 image, in 65536ths, as PIL rounds them
 TRIES = 100
 COLUMNS = 13 + 2 * TRIES  # random numbers of one look at one record
 RATIO = 0.3  # the smallest height / width of an erased rectangle, and the inverse of the largest
@@ -164,7 +165,7 @@ def appear(images: Tensor, choices: Choices, padding: int, erasing: Erasing | No
     out = brightened(greyed(images, choices.grey), choices.brightness)
     out = normalise(window(out, choices.corners, choices.flips, padding))
     if erasing is not None:
-        fill = torch.tensor(erasing.fill, device=images.device).view(3, 1, 1)
+        fill = constant(erasing.fill, images.device).view(3, 1, 1)
         out = torch.where(box_mask(choices.boxes, *out.shape[-2:]), fill, out)
     # Three sums instead of a matrix product, whose precision a GPU may lower.
     return sum(choices.mixing[:, :, c, None, None] * out[:, c, None] for c in range(3))
@@ -172,7 +173,7 @@ def appear(images: Tensor, choices: Choices, padding: int, erasing: Erasing | No
 
 def greyed(images: Tensor, chosen: Tensor) -> Tensor:
     """The chosen images in PIL's luma: [n, 3, H, W] uint8, [n] bool."""
-    weights = torch.tensor(LUMA_8_BIT, device=images.device).view(3, 1, 1)
+    weights = constant(LUMA_8_BIT, images.device).int().view(3, 1, 1)
     luma = ((images.int() * weights).sum(dim=1, keepdim=True) + 2**15) >> 16
     return torch.where(chosen[:, None, None, None], luma.to(torch.uint8), images)
 
