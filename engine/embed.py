@@ -80,6 +80,8 @@ class Embedder:
                 f"images of type {images.dtype} and shape {tuple(images.shape)}: this model takes uint8 "
                 f"[B, 3, {self.size[0]}, {self.size[1]}]"
             )
+        if not len(images):  # of which most networks make nothing
+            return torch.empty(0, self.dimension)
         modalities = torch.full((len(images),), int(kind))
         vectors = embed_images(self.network, images.to(self.device, non_blocking=True), modalities)
         return F.normalize(vectors, dim=1).cpu()

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from engine.embed import Embedder
 from models.agw import AGW
 from models.backbones.resnet import RESNETS, build_resnet
 from models.deen import DEEN
@@ -153,6 +154,16 @@ def test_rows_come_in_the_order_given(name, training):
             assert torch.allclose(vectors, alone, rtol=1e-6, atol=1e-9)
             assert torch.equal(model(images).embeddings, model(images, torch.zeros(6)).embeddings)
     model.float()
+
+
+def test_no_image_has_no_vector():
+    embedder = Embedder(small("agw"), (64, 32), torch.device("cpu"), {})
+    assert embedder([], "infrared").shape == (0, 512)
+
+
+def test_a_stream_without_a_stem_is_refused():
+    with pytest.raises(ValueError, match="streams from 0 to 2: there are 2 stems"):
+        small("agw")(small_batch()[0], torch.tensor([0, 1, 2, 0, 1, 0]))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -34,12 +34,16 @@ class Streams(nn.Module):
         """(maps [R, 64, h, w] stream by stream, where each image's row went, [R] int64 or None: nowhere).
 
         streams: [R], best on the CPU, where asking which rows take which stem waits for no GPU; None: all take the first,
-        as they do where there is one.
+        as they do where there is one. ValueError for a stream that has no stem.
         Each stem's batch norm sees its own images, the shared ones see all; `restored` puts rows back into their order.
         """
         if streams is None or len(self.stems) == 1:
             return self.stems[0](images), None
         groups = [(streams == number).nonzero()[:, 0] for number in range(len(self.stems))]
+        if sum(map(len, groups)) < len(streams):
+            raise ValueError(
+                f"streams from {int(streams.min())} to {int(streams.max())}: there are {len(self.stems)} stems"
+            )
         taken = [(stem, rows) for stem, rows in zip(self.stems, groups) if len(rows)]
         if len(taken) == 1:
             return taken[0][0](images), None
