@@ -79,7 +79,7 @@ def peek(path: Path) -> Any:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """A file that holds named tensors only. UserError for anything else, and for numbers that are not finite."""
+    """A file that holds named tensors only, [N, ...] each. UserError for anything else, and for numbers that are not finite."""
     content = load_torch(path)
     if not is_weights(content):
         raise UserError(f"{path}: holds no named tensors, so it is not a file of weights")
@@ -103,7 +103,7 @@ def digest(named: Mapping[str, Tensor], start: bytes = b"") -> str:
 
 
 def like(tensor: Tensor) -> Kind:
-    """Dense tensors of finite numbers with this one's shape and type, on the CPU."""
+    """Dense tensors of finite numbers with this one's shape, [N, ...], and type, on the CPU."""
     shape, dtype = tuple(tensor.shape), tensor.dtype
 
     def look(value: Tensor, name: str) -> str | None:
