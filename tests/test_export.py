@@ -28,6 +28,7 @@ from tools.exporting import graphs, parity, publishing
 from tools.exporting.network import core_graph, exportable
 from tools.exporting.samples import DRAWN, build_samples, drawn
 from utils.errors import UserError
+from utils.files import PARTIAL
 from utils.images import normalise
 from utils.types import Modality
 
@@ -142,8 +143,12 @@ def test_the_card_is_the_models_and_says_how_to_feed_the_files(exported, embedde
     assert {key: card[key] for key in embedder.card} == json.loads(json.dumps(embedder.card))
     assert card["preprocessing"]["input_size"] == list(SIZE) and card["embedding"]["size"] == 512
     assert card["preprocessing"]["interpolation"] == embedder.interpolation
+    import onnx
+
     for name, told in card["files"].items():
         session = parity.session(exported[0] / name)
+        versions = {each.domain: each.version for each in onnx.load(exported[0] / name).opset_import}
+        assert versions[""] == card["opset"] >= 18
         assert {value.name: value.shape for value in session.get_inputs()} == {
             key: value["shape"] for key, value in told["inputs"].items()
         }
@@ -240,6 +245,15 @@ def test_resizing_is_within_one_grey_level_of_pillows(size, interpolation):
     assert min(equal) > 0.7 and np.mean(equal) > 0.9 and equal[-1] == 1
 
 
+@pytest.mark.parametrize("seed", [23, 70])
+def test_no_level_ends_two_away_where_pillow_takes_the_other_direction_first(seed):
+    image = np.random.default_rng(seed).integers(0, 256, (400, 200, 3), dtype=np.uint8)
+    resizing = parity.session(graphs.resizing((384, 192), "bilinear").SerializeToString())
+    (levels,) = resizing.run(None, {"images": image[None]})
+    expected = np.asarray(Image.fromarray(image).resize((192, 384), Image.Resampling.BILINEAR))
+    assert np.abs(levels[0].transpose(1, 2, 0) - expected).max() <= 1
+
+
 # ------------------------------------------------------------------------------------------------------- what is refused
 
 
@@ -301,6 +315,33 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         (folder / "card.json").write_text("new")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "card.json"]
     assert (out / "card.json").read_text() == "new"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "disk" / "reid").mkdir(parents=True)
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "disk" / "reid")
+    with publishing.publishing(link) as folder:
+        (folder / "card.json").write_text("new")
+    assert link.is_symlink() and (link / "card.json").read_text() == "new"
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["reid"] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_export_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    rename = Path.rename
+
+    def full(source, target):
+        if source.suffix == PARTIAL:
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "card.json").write_text("old")
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(UserError, match="No space"), publishing.publishing(out) as folder:
+        (folder / "card.json").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and (out / "card.json").read_text() == "old"
 
 
 def test_without_the_data_set_images_are_drawn(trained, tmp_path):

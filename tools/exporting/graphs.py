@@ -15,6 +15,7 @@ from utils.types import Modality
 
 FLOAT, DOUBLE = 1, 11  # ONNX's numbers of the types
 PIXELS = ["batch", "height", "width", 3]
+NEAR = 0.45  # of a grey level; with Pillow's 0.5 below one, with room for the last bits
 
 
 class Parts:
@@ -41,18 +42,19 @@ class Parts:
 def resize(parts: Parts, images: str, size: tuple[int, int], interpolation: str) -> str:
     """[B, h, w, 3] uint8 -> [B, 3, H, W] float32, whole grey levels: within one of data/images/decode.py's resizing.
 
-    As Pillow does, it rounds after each direction, and is mostly equal. What lies in the middle between two levels falls to
-    either side by the last bit, so in the first direction it is left there: else it could end two levels away.
+    As Pillow does, it rounds after each direction, and is mostly equal. Pillow takes either direction first, and a value in
+    the middle between two levels falls to either side by the last bit. So what was rounded is kept near what was not: the
+    first rounding moves a bilinear value by 0.5 at most, whichever it is, and then the results by one level.
     """
     planes = parts.add("Transpose", [images], "resize/planes", perm=[0, 3, 1, 2])
     levels = parts.add("Cast", [planes], "resize/levels", to=FLOAT)
     along = {BILINEAR: _bilinear, "lanczos": _lanczos}[interpolation]
     wide = along(parts, levels, 3, size[1], "resize/horizontal")
-    rounded = _rounded(parts, wide)
-    distance = parts.add("Abs", [parts.add("Sub", [wide, rounded], "resize/change")], "resize/distance")
-    between = parts.add("Greater", [distance, np.float32(0.499)], "resize/between")
-    kept = parts.add("Where", [between, wide, rounded], "resize/kept")
-    return _rounded(parts, along(parts, kept, 2, size[0], "resize/vertical"))
+    rounded = along(parts, _rounded(parts, wide), 2, size[0], "resize/vertical")
+    exact = along(parts, wide, 2, size[0], "resize/exact")
+    least, most = (parts.add("Add", [exact, np.float32(side * NEAR)], f"resize/{side:+d}") for side in (-1, 1))
+    above = parts.add("Max", [rounded, least], "resize/above")
+    return _rounded(parts, parts.add("Min", [above, most], "resize/within"))
 
 
 def _bilinear(parts: Parts, levels: str, axis: int, length: int, output: str) -> str:

@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
     def __str__(self) -> str:
         verdict = {True: "passed", False: "FAILED", None: ""}[self.passed]
-        return f"{self.what:36} {self.found:42} {verdict}".rstrip()
+        return f"{self.what:38} {self.found:42} {verdict}".rstrip()
 
 
 def compare(folder: Path, embedder: Embedder, images: Sequence[ndarray]) -> Iterator[Line]:
@@ -60,7 +60,7 @@ def compare(folder: Path, embedder: Embedder, images: Sequence[ndarray]) -> Iter
             yield Line(f"{name}, batch of {batch}", _words(cosine, difference), passed)
     forms = list(_forms(images, size))
     levels = max(np.abs(resized(form[None])[0].numpy().astype(int) - pillow(form)).max() for form in forms)
-    yield Line(f"resizing, {len(forms)} images", f"{levels} grey levels from Pillow's at most", bool(levels <= LEVELS))
+    yield Line(f"resizing, {len(forms)} images", f"|d| <= {levels} of 255 grey levels", bool(levels <= LEVELS))
     own = _vectors(
         lambda *given: _run(whole, *given),
         lambda p, m: embedder(torch.from_numpy(np.stack([pillow(image) for image in p])), m),

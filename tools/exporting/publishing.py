@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.embed import MODALITIES, Embedder
+from tools.exporting.network import OPSET
 from utils.errors import UserError, reason
-from utils.files import PARTIAL, read_json
+from utils.files import PARTIAL, interrupts_wait, read_json
 from utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 FORMAT = "mcja-export-1"
@@ -45,25 +46,36 @@ def _is_ours(folder: Path) -> bool:
 def publishing(out: Path) -> Iterator[Path]:
     """An empty folder beside `out` that takes its place at the end, or is removed, whatever goes wrong.
 
-    UserError where it cannot be written; what was at `out` is then as it was.
+    A link stays; what it leads to is replaced. UserError where it cannot be written; what was at `out` is then as it was.
     """
     partial: Path | None = None
     try:
-        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
+        place = out.resolve()
+        partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."[-200:], suffix=PARTIAL))
         partial.chmod(0o755)
         yield partial
-        if out.exists():
-            before = partial.with_suffix(".before")
-            out.rename(before)
-            partial.rename(out)
-            shutil.rmtree(before)
-        else:
-            partial.rename(out)
+        with interrupts_wait():
+            take_place(partial, place)
     except OSError as error:
         raise UserError(f"--out {out}: could not be written ({error.strerror or reason(error)})") from None
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def take_place(new: Path, place: Path) -> None:
+    """Move a folder to its place; what is there goes once the new one has come, and else stays. Raises OSError."""
+    if not place.exists():
+        new.rename(place)
+        return
+    before = new.with_suffix(".before")
+    place.rename(before)
+    try:
+        new.rename(place)
+    except BaseException:
+        before.rename(place)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def card(embedder: Embedder, reads_modality: bool, default: str) -> dict[str, Any]:
@@ -80,6 +92,7 @@ def card(embedder: Embedder, reads_modality: bool, default: str) -> dict[str, An
     return {
         **embedder.card,
         "format": FORMAT,
+        "opset": OPSET,
         "files": {
             WHOLE: {"inputs": {"images": pixels, "modality": {**modality, "shape": ["batch"]}}, "outputs": vectors},
             CORE: {
