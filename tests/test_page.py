@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 from tools.serving.app import build_app  # noqa: E402
 from tools.serving.browser import open_browser, resize  # noqa: E402
 
-WIDE, PHONE = (1366, 900), (400, 800)
+WIDE, PHONE, NARROW = (1366, 900), (400, 800), (320, 640)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,28 @@ def test_a_reader_of_the_screen_hears_everything(browser):
         assert part in heard
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["laptop", "phone"])
+BESIDE = """
+const box = (node) => node.getBoundingClientRect();
+const starts = [...document.querySelectorAll(".lists ol")].map((list) => box(list).top);
+const over = [...document.querySelectorAll(".before")].filter((said) => {
+  const rank = box(said.parentNode.querySelector(".rank"));
+  return box(said).left < rank.right && box(said).top < rank.bottom;
+});
+return [starts.length, new Set(starts).size, over.length];
+"""
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["laptop", "narrow"])
+def test_both_lists_begin_at_one_height_and_nothing_covers_a_rank(browser, address, size):
+    resize(browser, size)
+    try:
+        browser.get(address + "search?query_row=5&rerank=1&top=50")
+        assert all_of(browser, ".before") and browser.execute_script(BESIDE) == [2, 1, 0]
+    finally:
+        resize(browser, WIDE)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE, NARROW], ids=["laptop", "phone", "narrow"])
 def test_no_page_is_wider_than_the_screen(browser, address, size):
     resize(browser, size)
     try:

@@ -35,7 +35,7 @@ pytest.importorskip("python_multipart")
 from fastapi.testclient import TestClient  # noqa: E402
 
 from tools.serving import library as libraries  # noqa: E402
-from tools.serving import views  # noqa: E402
+from tools.serving import uploads, views  # noqa: E402
 from tools.serving.app import build_app  # noqa: E402
 from tools.serving.asked import Filters, Wanted  # noqa: E402
 from tools.serving.columns import column  # noqa: E402
@@ -116,6 +116,17 @@ def test_both_galleries_are_searched_together(client):
     assert distances == sorted(distances)
 
 
+def test_a_file_does_not_find_itself_in_another_gallery(root, tmp_path):
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in ("vectors.npy", "images.csv", "card.json"):
+        (again / name).write_bytes((root / name).read_bytes())
+    found = Library([open_gallery(root), open_gallery(again)], CARD)
+    wanted = Wanted(query_gallery="again", query_row=4, modality="both", top=200)
+    answer = found.search(found.query(wanted), wanted)
+    assert answer.searched == 2 * 36 and 4 not in {hit.place.row for hit in answer.hits}
+
+
 def test_filters(client):
     def search(**values):
         return client.get("/api/search", params={"query_row": 4, "gallery": "first", **values}).json()
@@ -139,7 +150,11 @@ def test_reranking_stands_beside_the_distance(client, monkeypatch):
     assert [hit["row"] for hit in reply["results"]] == [hit["row"] for hit in everything[:3]]
     assert [hit["row"] for hit in reply["reranked"]] == [hit["row"] for hit in everything[:-4:-1]]
     page = client.get("/search", params={"query_row": 4, "top": 3, "rerank": "1", "gallery": "first"}).text
-    assert page.count('<ol class="tiles">') == 2 and "▲ was 25" in page and "the nearest 25 among themselves" in page
+    assert (
+        page.count('<ol class="tiles">') == 2
+        and "▲</span> was 25" in page
+        and "the nearest 25 among themselves" in page
+    )
 
 
 def test_those_behind_the_candidates_stay_behind(client, monkeypatch):
@@ -242,8 +257,30 @@ def test_the_api_page_lists_every_parameter(client):
     names = {each["name"] for each in schema["paths"]["/api/search"]["get"]["parameters"]}
     assert names == set(Wanted.model_fields) and all(f"<code>{name}</code>" in page for name in names)
     assert "integer, 1 to 200" in page and "POST /api/search" in page and "<code>query_modality</code>" in page
+    assert "<td>integer, 0 or more</td>" in page and "<td>number, 0 to 2</td><td></td>" in page
+    assert "<td>boolean</td><td>false</td>" in page and "<td>visible | infrared</td><td>infrared</td>" in page
     for path in ("/docs", "/redoc"):
         assert client.get(path).status_code == 404  # they would load scripts from elsewhere
+
+
+def test_the_description_names_the_status_of_every_refusal(client):
+    def described(method: str) -> set[int]:
+        return {int(code) for code in client.get("/openapi.json").json()["paths"]["/api/search"][method]["responses"]}
+
+    image = {"image": ("a.png", whole(32, 64))}
+    answers = {
+        "get": [client.get(f"/api/search?{asked}") for asked in ("", "query_row=99", "upload=x", "query_row=0&top=x")],
+        "post": [
+            *(send(client, content, "/api/search") for content, *_ in BAD.values()),
+            client.post("/api/search", content=b"x"),
+            client.post("/api/search", files=image, headers={"origin": "http://evil.example"}),
+            send(client, whole(32, 64), "/api/search", gallery="third"),
+        ],
+    }
+    for method, got in answers.items():
+        assert all(set(answer.json()) == {"error"} for answer in got)
+        assert {answer.status_code for answer in got} | {200, 503} <= described(method)
+    assert 408 in described("post")
 
 
 def test_galleries_are_listed(client):
@@ -368,16 +405,56 @@ def test_a_body_without_end_is_not_read_to_its_end(client):
             return {"type": "http.request", "body": next(chunks), "more_body": True}
 
         with pytest.raises(Refusal) as refusal:
-            await read_body(Request({"type": "http", "headers": [], "method": "POST"}, receive), LIMIT, LIMIT)
+            request = Request({"type": "http", "headers": [], "method": "POST"}, receive)
+            await read_body(request, LIMIT, LIMIT, partial(asyncio.sleep, 0))
         return refusal.value.status
 
     assert asyncio.run(read()) == 413 and sent <= 10 * LIMIT
+
+
+def ask(app, body, path: str = "/api/search") -> list[int]:
+    """The statuses that the server answers to the start of a form; body: called, and awaited, for the rest of it."""
+    statuses = []
+    headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=b")]
+    first = iter([{"type": "http.request", "body": b"--b", "more_body": True}])
+
+    async def receive():
+        return next(first, None) or await body()
+
+    async def send(message):
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "root_path": ""}
+    asyncio.run(app(scope, receive, send))
+    return statuses
+
+
+def test_who_sends_slowly_gives_way(client, root, monkeypatch):
+    async def never():
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "SECONDS", 0.01)
+        assert ask(client.app, never) == [408]
+    monkeypatch.setattr(client.app.state.service, "bodies", asyncio.Semaphore(0))  # all are held by others
+    assert send(client, infrared(root, 1), "/api/search").status_code == 200  # a small one needs none
+
+
+def test_who_leaves_in_the_middle_of_an_upload_is_no_fault_of_the_program(client):
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    for path in ("/search", "/api/search"):
+        assert ask(client.app, gone, path) == [400]  # without an exception, which a server would print
 
 
 def test_a_form_that_is_none(client):
     assert client.post("/search", content=b"x").status_code == 415
     damaged = client.post("/api/search", content=b"x", headers={"content-type": "multipart/form-data; boundary=y"})
     assert damaged.status_code == 400 and set(damaged.json()) == {"error"}
+    body = b'--y\r\nContent-Disposition: form-data; name="image"; filename=" "\r\n\r\n%s\r\n--y--\r\n' % whole(32, 64)
+    written = client.post("/api/search", content=body, headers={"content-type": "Multipart/Form-Data; boundary=y"})
+    assert written.status_code == 200 and written.json()["query"]["name"] == "image"
     assert send(client, whole(32, 64), query_modality="thermal").status_code == 422
     assert (
         send(client, whole(32, 64), "/api/search", nonsense="1")
@@ -462,10 +539,16 @@ def test_a_fault_of_the_program_is_a_page_too(root, monkeypatch):
 # --------------------------------------------------------------------------------------------------------------- safety
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1", "first"])
+STRANGE = ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1", "first"]
+STRANGE += ["evil@127.0.0.1", "127.0.0.1/evil", "127.0.0.1:8000:1", "127.0.0.1:x", "127.0.0.1:99999", "127.0.0.1?x"]
+
+
+@pytest.mark.parametrize("host", STRANGE)
 def test_other_names_are_refused(client, host):
     answer = client.get("/", headers={"host": host})
     assert answer.status_code == 421 and "--name NAME" in answer.text
+    answer = client.get("/api/galleries", headers={"host": host})
+    assert answer.status_code == 421 and "--name NAME" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "192.168.1.7:80", "LOCALHOST"])
@@ -483,8 +566,27 @@ def test_a_name_can_be_added(root):
 def test_forms_of_other_sites_are_refused(client, root):
     sent = {"image": ("q.png", infrared(root, 1))}
     assert client.post("/search", files=sent, headers={"origin": "http://evil.example"}).status_code == 403
-    assert client.post("/search", files=sent, headers={"origin": "null"}).status_code == 403
+    for origin in ("null", "http://[", "http://127.0.0.1:9000"):
+        assert client.post("/search", files=sent, headers={"origin": origin}).status_code == 403
     assert client.post("/search", files=sent, headers={"origin": "http://127.0.0.1:8000"}).status_code == 200
+
+
+def test_the_head_of_an_answer_can_be_asked_for(root):
+    import http.client
+
+    with running(build_app(Quarters(), [open_gallery(root)])) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for path, status in (("/", 200), ("/api/search?query_row=1", 200), ("/image/first/0", 200), ("/nowhere", 404)):
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (status, b"") and int(answer.headers["content-length"]) > 0
+            connection.close()
+
+
+def test_what_an_address_takes_is_said(client):
+    answer = client.put("/api/search")
+    assert answer.status_code == 405 and "GET" in answer.headers["allow"] and "/api lists" in answer.json()["error"]
 
 
 def test_every_answer_is_guarded(client):

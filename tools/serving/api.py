@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from tools.serving.asked import Given, Wanted
+from tools.serving.asked import LARGEST_ROW, Given, Wanted
 from tools.serving.reply import ErrorReply, GalleriesReply, SearchReply, galleries_reply, search_reply
 from tools.serving.service import Service, as_query
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorReply, "description": meaning}
-    for code, meaning in ((404, "No such gallery or row"), (422, "A parameter does not fit"), (503, "Too many wait"))
+
+def answers(meanings: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """What the description says of the statuses of an operation's errors."""
+    return {code: {"model": ErrorReply, "description": meaning} for code, meaning in meanings.items()}
+
+
+ERRORS = {
+    404: "No such gallery or row",
+    410: "The uploaded image is no longer in memory",
+    422: "A parameter does not fit",
+    503: "Too many wait",
 }
-REFUSED: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorReply, "description": meaning}
-    for code, meaning in ((400, "No image was sent"), (413, "Too many bytes or pixels"), (422, "No readable image"))
+REFUSED = {
+    400: "No image was sent",
+    403: "Another site sends it",
+    404: "No such gallery",
+    408: "It came too slowly",
+    413: "Too many bytes or pixels",
+    415: "No form was sent",
+    422: "No readable image, or a parameter does not fit",
+    503: "Too many wait",
 }
 api = APIRouter(prefix="/api")
 
@@ -24,7 +39,7 @@ api = APIRouter(prefix="/api")
 def form_schema() -> dict[str, Any]:
     """How the form of an image is described, which the server reads by itself."""
     fields = Given.model_json_schema()["properties"]
-    image = {"type": "string", "format": "binary", "description": "the file of the image"}
+    image = {"type": "string", "format": "binary", "description": "the file of the image; it has to be there"}
     schema = {"type": "object", "required": ["image"], "properties": {"image": image, **fields}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -34,7 +49,7 @@ async def galleries(request: Request) -> GalleriesReply:
     return galleries_reply(request.app.state.service.library)
 
 
-@api.get("/search", summary="Search with an image of a gallery", responses=ERRORS)
+@api.get("/search", summary="Search with an image of a gallery", responses=answers(ERRORS))
 async def search(request: Request, wanted: Annotated[Wanted, Query()]) -> SearchReply:
     query, answer = await request.app.state.service.answer(wanted)
     return search_reply(query, answer, wanted.address("/search"))
@@ -44,7 +59,7 @@ async def search(request: Request, wanted: Annotated[Wanted, Query()]) -> Search
     "/search",
     summary="Search with an image that is sent",
     description="The parameters may be fields of the form or of the address. The image is never written to disk.",
-    responses={**ERRORS, **REFUSED},
+    responses=answers(REFUSED),
     openapi_extra=form_schema(),
 )
 async def search_by_image(request: Request) -> SearchReply:
@@ -75,7 +90,7 @@ def documented(schema: dict[str, Any]) -> list[dict[str, Any]]:
                     "summary": operation["summary"],
                     "description": operation.get("description", ""),
                     "parameters": [
-                        {"name": name, "type": type_of(each), "default": each.get("default"), "description": said}
+                        {"name": name, "type": type_of(given(each)), "default": default_of(each), "description": said}
                         for name, each, said in parameters
                     ],
                     "reply": reply,
@@ -99,6 +114,19 @@ def replies(schema: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def given(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter without null, which an address cannot hold: a parameter is left out."""
+    if "anyOf" not in schema:
+        return schema
+    return {**schema, "anyOf": [each for each in schema["anyOf"] if each.get("type") != "null"]}
+
+
+def default_of(schema: dict[str, Any]) -> str:
+    """A parameter's default as an address holds it, empty where there is none."""
+    default = schema.get("default")
+    return "" if default in (None, []) else json.dumps(default).strip('"')
+
+
 def type_of(schema: dict[str, Any]) -> str:
     """A JSON schema in a few words: "integer, 1 to 200"."""
     if "anyOf" in schema:
@@ -111,5 +139,8 @@ def type_of(schema: dict[str, Any]) -> str:
         return f"list of {type_of(schema['items'])}"
     if schema.get("format") == "binary":
         return "file"
-    limits = [schema[name] for name in ("minimum", "maximum") if name in schema]
-    return schema.get("type", "any") + (f", {limits[0]:g} to {limits[1]:g}" if len(limits) == 2 else "")
+    least, most = schema.get("minimum"), schema.get("maximum")
+    limits = (
+        "" if least is None else f", {least:g} to {most:g}" if most and most < LARGEST_ROW else f", {least:g} or more"
+    )
+    return schema.get("type", "any") + limits

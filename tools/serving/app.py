@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -11,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from engine.gallery.folder import Gallery
 from tools.serving import views
 from tools.serving.api import api, documented, replies
 from tools.serving.asked import Browsed, Refusal, Wanted, misfit
-from tools.serving.guard import Guard
+from tools.serving.guard import Guard, is_api
 from tools.serving.service import Model, Service
 
 UPLOAD_BYTES = 16 * 2**20
@@ -44,6 +45,7 @@ def build_app(
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(RequestValidationError, misunderstood)
     app.add_exception_handler(HTTPException, not_found)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, failed)
     return app
 
@@ -97,10 +99,10 @@ def page(html: str, status: int = 200, headers: dict[str, str] = FRESH) -> Respo
     return HTMLResponse(html, status, headers)
 
 
-async def refused(request: Request, refusal: Refusal) -> Response:
-    """The message as JSON to programs, as a page to people."""
-    headers = {**NEVER, **({"retry-after": "5"} if refusal.status == 503 else {})}
-    if request.url.path.startswith("/api/"):
+async def refused(request: Request, refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
+    """The message as JSON to programs, as a page to people. headers: that the answer has as well."""
+    headers = {**NEVER, **({"retry-after": "5"} if refusal.status == 503 else {}), **(headers or {})}
+    if is_api(request.url.path):
         return JSONResponse({"error": refusal.message}, refusal.status, headers)
     return page(views.message(request.app.state.service, refusal.message), refusal.status, headers)
 
@@ -111,7 +113,13 @@ async def misunderstood(request: Request, error: RequestValidationError) -> Resp
 
 async def not_found(request: Request, error: HTTPException) -> Response:
     said = {404: "there is no such page", 405: "this address does not take such a request; /api lists what does"}
-    return await refused(request, Refusal(error.status_code, said.get(error.status_code, str(error.detail))))
+    refusal = Refusal(error.status_code, said.get(error.status_code, str(error.detail)))
+    return await refused(request, refusal, error.headers)
+
+
+async def left(request: Request, error: ClientDisconnect) -> Response:
+    """Nobody reads the answer to one who left in the middle of an upload."""
+    return Response(status_code=400)
 
 
 async def failed(request: Request, error: Exception) -> Response:

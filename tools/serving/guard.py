@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = (
@@ -40,29 +40,52 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        origin = headers.get("origin")
-        answer: ASGIApp = self.app
-        if not self.known(host):
-            answer = PlainTextResponse(
-                f"This server is not known as {host[:100]!r}; start it with --name NAME to reach it by that name.\n",
-                421,
-            )
-        elif scope["method"] == "POST" and origin is not None and urlsplit(origin).netloc != host:
-            answer = PlainTextResponse("Forms of other sites are not answered.\n", 403)
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the same answer, whose body the server leaves out
+        answer = self.refusal(scope) or self.app
         await answer(scope, receive, with_headers(send))
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """What a request gets that is not answered: JSON for programs, as tools/serving/app.py does, else a line."""
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self.known(host):
+            said = f"this server is not known as {host[:100]!r}; start it with --name NAME to reach it by that name"
+            status = 421
+        elif scope["method"] == "POST" and origin is not None and not same_site(origin, host):
+            said, status = "forms of other sites are not answered", 403
+        else:
+            return None
+        return (
+            JSONResponse({"error": said}, status) if is_api(scope["path"]) else PlainTextResponse(said + "\n", status)
+        )
 
     def known(self, host: str) -> bool:
         """Whether a Host header names this server."""
         try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
+            parts = urlsplit(f"//{host}")
+            if parts.netloc != host or "@" in host or parts.port == 0:  # .port raises ValueError for one that is none
+                return False
+            name = (parts.hostname or "").lower()
             if name in self.names:
                 return True
             ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
+
+
+def same_site(origin: str, host: str) -> bool:
+    """Whether a page of this origin is the server's own."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
+def is_api(path: str) -> bool:
+    """Whether a program asks, which gets JSON."""
+    return path.startswith("/api/")
 
 
 def with_headers(send: Send) -> Send:

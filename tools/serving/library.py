@@ -38,6 +38,7 @@ class Query(NamedTuple):
     camera: str = ""
     name: str = ""
     place: Place | None = None  # where it is an image of a gallery
+    path: str = ""  # of its file then
     token: str | None = None  # where it was uploaded
 
 
@@ -88,6 +89,10 @@ class Shelf:
             mask &= self.identities.chosen([identity])
         return mask
 
+    def rows_of(self, path: str) -> list[int]:
+        """The rows that show this file."""
+        return [row for row, other in enumerate(self.gallery.paths) if other == path]
+
     def modalities(self) -> dict[str, int]:
         """Number of images of each modality."""
         count = int(self.infrared.sum())
@@ -137,16 +142,17 @@ class Library:
             raise Refusal(422, "no query: give query_row (and query_gallery), or upload an image")
         place = shelf.place(wanted.query_row)
         vector = np.array(shelf.gallery.vectors[place.row])
-        return Query(vector, place.modality, place.identity, place.camera, place.name, place)
+        path = shelf.gallery.paths[place.row]
+        return Query(vector, place.modality, place.identity, place.camera, place.name, place, path)
 
     def search(self, query: Query, filters: Filters) -> Answer:
-        """The images nearest to the query; the query itself is never among them."""
+        """The images nearest to the query; its own file is never among them, whichever gallery names it."""
         modality = OTHER[query.modality] if filters.modality == "other" else filters.modality
         shelves, masks = self.chosen(filters.gallery), []
         for shelf in shelves:
             mask = shelf.mask(modality, filters.camera)
-            if query.place is not None and query.place.gallery == shelf.name:
-                mask[query.place.row] = False
+            if query.path:
+                mask[shelf.rows_of(query.path)] = False
             masks.append(mask)
         count = max(filters.top, CANDIDATES) if filters.rerank else filters.top
         found, distances, vectors = nearest_of(shelves, masks, query.vector, count)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +24,7 @@ from utils.files import require_regular
 
 Result = TypeVar("Result")
 WAITING = 200  # requests for the model; more are refused
-BODIES = 16  # uploads that are held in memory at a time
+BODIES = 16  # uploads of more than a few bytes that are held in memory at a time
 
 
 class Model(Protocol):
@@ -58,8 +60,8 @@ class Service:
 
     async def receive(self, request: Request) -> tuple[Given, Upload]:
         """The image that a form sends, embedded, and the other values of the form and of the address."""
-        async with self.bodies:
-            form = await read_form(request, self.limit)
+        async with AsyncExitStack() as held:
+            form = await read_form(request, self.limit, partial(held.enter_async_context, self.bodies))
             values = {name: request.query_params.getlist(name) for name in request.query_params}
             given = checked(Given, {**values, **form.values})
             return given, await self.alone(self.embed, form.image, form.name, given.query_modality)

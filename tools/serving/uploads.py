@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import PurePath
 from threading import Lock
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ LEAST_SIDE = 8  # pixels; what is smaller shows nobody
 DROPPED = 8  # times the limit: so much is read and dropped, so that a browser, which reads no answer before, shows it
 TILE = (320, 320)  # pixels, at most
 KEPT = 200  # uploads
+SECONDS = 60  # in which an upload arrives
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 
@@ -47,10 +50,13 @@ class InMemory(MultiPartParser):
     spool_max_size = max_file_size = 0  # bytes in memory, 0 for any; the name depends on the version
 
 
-async def read_form(request: Request, limit: int) -> Form:
-    """The one image of a form, and its other values. Refusal for anything else and for more than `limit` bytes."""
-    body = await read_body(request, limit + FORM_BYTES, limit)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+async def read_form(request: Request, limit: int, room: Callable[[], Awaitable[object]]) -> Form:
+    """The one image of a form, and its other values. Refusal for anything else and for more than `limit` bytes.
+
+    room: awaited before more than FORM_BYTES are held, so that those who send little, or nothing yet, take none.
+    """
+    body = await read_body(request, limit + FORM_BYTES, limit, room)
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refusal(415, "send a form (multipart/form-data) with a field named image")
     try:
         form = await InMemory(request.headers, once(body), max_files=1, max_fields=100).parse()
@@ -69,16 +75,18 @@ async def read_form(request: Request, limit: int) -> Form:
         raise Refusal(400, "no image was sent; choose a file first")
     if len(content) > limit:
         raise too_large(limit)
-    return Form(values, content, shown(PurePath(image.filename or "image").name)[:200])
+    return Form(values, content, shown(PurePath(image.filename or "").name)[:200].strip() or "image")
 
 
-async def read_body(request: Request, most: int, limit: int) -> bytes:
+async def read_body(request: Request, most: int, limit: int, room: Callable[[], Awaitable[object]]) -> bytes:
     """A request's body. Refusal above `most` bytes, which are never held; limit: what the message says."""
     given = request.headers.get("content-length", "")
     if given.isdecimal() and int(given) > DROPPED * most:
         raise too_large(limit)
     body, read = bytearray(), 0
-    async for chunk in request.stream():
+    async for chunk in arriving(request):
+        if read <= FORM_BYTES < read + len(chunk):
+            await room()
         read += len(chunk)
         if read > DROPPED * most:
             break
@@ -89,6 +97,21 @@ async def read_body(request: Request, most: int, limit: int) -> bytes:
     if read > most:
         raise too_large(limit)
     return bytes(body)
+
+
+async def arriving(request: Request) -> AsyncIterator[bytes]:
+    """The parts of a request's body. Refusal where its sender takes more than SECONDS in all."""
+    parts, left = aiter(request.stream()), float(SECONDS)
+    while True:
+        began = monotonic()
+        try:
+            part = await asyncio.wait_for(anext(parts), left)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Refusal(408, f"the image did not arrive within {SECONDS} seconds; make it smaller") from None
+        left -= monotonic() - began
+        yield part
 
 
 async def once(body: bytes) -> AsyncIterator[bytes]:
