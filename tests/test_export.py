@@ -347,7 +347,7 @@ def test_an_export_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monke
 def test_without_the_data_set_images_are_drawn(trained, tmp_path):
     cfg = load_config(str(trained / "config.yml"), ["data_root", str(tmp_path)])
     images, source = build_samples(cfg)
-    assert "drawn" in source and [image.shape for image in images] == [(*size, 3) for size in DRAWN]
+    assert "synthetic" in source and [image.shape for image in images] == [(*size, 3) for size in DRAWN]
 
 
 def test_a_copy_is_exported(trained, embedder):
