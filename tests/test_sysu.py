@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from configs import load_config
 from data.build import build_benchmark, describe
 from data.sets import sysu
-from tools.synthetic.layouts import mat_bytes
+from tools.synthetic.sysu_layout import mat_bytes
 from utils.errors import UserError
 from utils.logging import logger
 from utils.types import Modality, Record
