@@ -49,10 +49,12 @@ class Inert:
 
 
 def tensor(stored: Tensor, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any) -> Tensor:
+    """Numbers [n] of a storage -> the view of them in this size."""
     return stored.as_strided(size, stride, offset)
 
 
 def parameter(data: Tensor, *_: Any) -> Tensor:
+    """Its values [C, ...]."""
     return data
 
 
@@ -86,7 +88,7 @@ class Unpickler(pickle.Unpickler):
 
 
 def weights_of_network(path: Path) -> dict[str, Tensor]:
-    """The parameters and buffers of a file that `torch.save(network)` wrote, by the names of its state dict, on the CPU.
+    """The parameters and buffers of a file that `torch.save(network)` wrote, named as in its state dict, [C, ...] each, on the CPU.
 
     Empty for a file that holds something else. Raises many kinds where it cannot be read.
     """
