@@ -41,7 +41,7 @@ def test_the_short_campaign():
     assert damaged == sum(kinds) == 18 and not defects
 
 
-@pytest.mark.parametrize("damage", {*BINARY, *TEXT, *JSON_DAMAGE, *YAML_DAMAGE})
+@pytest.mark.parametrize("damage", dict.fromkeys([*BINARY, *TEXT, *JSON_DAMAGE, *YAML_DAMAGE]))
 def test_every_damage_changes_the_file(tmp_path, damage):
     for name in ("a.json", "a.yml", "a.jsonl"):
         path = tmp_path / name
