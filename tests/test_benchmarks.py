@@ -103,8 +103,8 @@ def test_benchmark(sysu_root, capsys, monkeypatch):
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")]
     assert [row[1:4] for row in rows if "settings at once" in row[2]]
     forms = [row for row in rows if len(row) == 8]  # a head and two rankings
-    together = [row for row in rows if len(row) == 7]  # a head; two kinds of features, two data sets, three rankings
-    assert len(forms) == 3 and len(together) == 13
+    together = [row for row in rows if len(row) == 7]  # a head; two kinds of features, two data sets, four rankings
+    assert len(forms) == 3 and len(together) == 17
     assert {len(row) for row in rows if row not in forms + together} == {10}
     assert {"sysu/all/10-shot", "regdb/v2i"} <= {row[2].strip() for row in rows}
 
