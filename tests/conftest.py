@@ -85,6 +85,13 @@ def golden(name: str) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
+def waiting(monkeypatch) -> None:
+    """Trainings that main.py begins in new processes wait in their second epoch until they are ended from outside."""
+    folders = [str(Path(__file__).parent / "waiting"), str(Path(main.__file__).parent)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+
+
+@pytest.fixture
 def run_main(monkeypatch):
     """run_main(*arguments) -> exit code of main.py, from the repository root."""
     monkeypatch.chdir(Path(main.__file__).parent)

@@ -348,8 +348,8 @@ def test_a_queue_that_fails_is_said(programs):
         Slurm({}).states(["7"])
 
 
-def test_a_job_that_is_killed_is_resumed_by_the_next_call(table, tmp_path, capfd):  # noqa: F811
-    """With real processes of submitit's local executor and a real run, which is killed after its first epoch."""
+def test_a_job_that_is_killed_is_resumed_by_the_next_call(table, tmp_path, waiting, capfd):  # noqa: F811
+    """With real processes of submitit's local executor and a real run, which is killed in its second epoch."""
     pytest.importorskip("submitit")
     arguments = [*table(), "--slurm", "local"]
     assert reproduce.main([*arguments, "--no-wait"]) == 0

@@ -488,9 +488,9 @@ def test_bad_input_is_one_line(monkeypatch, capsys, arguments, said):
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
 
 
-def test_killed_in_the_middle_and_started_again(table, tmp_path, capfd):
-    """A real run: interrupted after its first epoch, the training goes on in its folder."""
-    arguments = [*table(), "num_epoch", "3"]
+def test_killed_in_the_middle_and_started_again(table, tmp_path, waiting, capfd):
+    """A real run: interrupted in its second epoch, the training resumes in its folder."""
+    arguments = table()
 
     def interrupt() -> None:
         while not list(tmp_path.glob("results/runs/*/sysu/*/last.pth")):
