@@ -80,5 +80,9 @@ def test_help_is_sentences_with_defaults(name, monkeypatch, capsys):
 
 def test_every_command_has_help_that_is_tested():
     scripts = [*(HOME / "tools").glob("*.py"), *(HOME / "benchmarks").glob("*.py")]
-    taking = {f"{path.parent.name}.{path.stem}" for path in scripts if "add_argument(" in path.read_text()}
+    taking = {
+        f"{path.parent.name}.{path.stem}"
+        for path in scripts
+        if re.search(r"add_argument\(|build_parser\(", path.read_text())
+    }
     assert taking == set(COMMANDS) - {"main"}

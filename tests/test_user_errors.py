@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,21 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path, command, stub):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+ENDED = """
+import os, signal, sys
+from utils.cli import exit_code
+from utils.interrupts import ended_as_by_ctrl_c
+code = ended_as_by_ctrl_c(lambda: exit_code(lambda: os.kill(os.getpid(), getattr(signal, sys.argv[1]))))
+print(code, flush=True)
+os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_end_of_a_job_or_a_terminal_is_an_interrupt_until_the_command_has_ended(name):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, name], cwd=Path(main.__file__).parent, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("130\n", "interrupted\n", -getattr(signal, name))

@@ -8,7 +8,6 @@ images; build, cut, pattern and belongings do.
 
 import argparse
 import json
-import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from tools.synthetic.making import RECORD, already_made, unfinished
 from tools.synthetic.request import LIKE, check, make_plan, words
 from tools.synthetic.writing import write
 from utils.cli import Parser, exit_code
+from utils.interrupts import ended_as_by_ctrl_c
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,6 +76,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # A stopped container or batch job says SIGTERM: as Ctrl-C, so that the processes that draw end as well.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    sys.exit(main())
+    sys.exit(ended_as_by_ctrl_c(main))  # so that the processes that draw end as well

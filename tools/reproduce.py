@@ -8,29 +8,27 @@ A finished run is not run again, and an interrupted one is resumed (docs/tables.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tools.experiments.clusters import CLUSTERS, OPTION, Local, Slurm, read_parameters
 from tools.experiments.collect import collect
 from tools.experiments.commands import shell_lines, unfinished
 from tools.experiments.launch import Launcher
-from tools.experiments.older import describe_older, older_runs, taking_older
+from tools.experiments.older import with_older
 from tools.experiments.outcome import Outcome
-from tools.experiments.plan import Plan, Surroundings, make_plan
+from tools.experiments.plan import Surroundings, make_plan
 from tools.experiments.reading import read_table
 from tools.experiments.run_id import code_hash
 from tools.experiments.submit import Submitter
 from tools.experiments.surroundings import data_fingerprints, precision_of, slots_of
+from tools.experiments.table_options import build_parser, cluster_of
 from tools.report.gallery import pictures_of
 from tools.report.outcome_files import preview, write_outcome
-from utils.cli import Parser, exit_code, natural
-from utils.errors import UserError
-from utils.files import expanded
+from utils.cli import exit_code
+from utils.interrupts import ended_as_by_ctrl_c
 from utils.logging import stop_logging, warn_on_terminal
 
 T = TypeVar("T")
@@ -38,29 +36,7 @@ HOME = Path(__file__).resolve().parent.parent
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m tools.reproduce", description=__doc__)
-    table = "Make the table that this file describes, such as one of configs/tables."
-    parser.add_argument("table", type=expanded, metavar="TABLE.yml", help=table)
-    device = "Run on cpu or mps, or on the GPUs from cuda:N (or N alone) on (default: from the first GPU on)."
-    parser.add_argument("--device", "--gpu", help=device)
-    jobs = "Number of trainings at a time, each on a GPU of its own (default: 1)."
-    parser.add_argument("--jobs", type=natural, default=1, metavar="N", help=jobs)
-    listed = "Print the commands of the runs that are left, and start nothing."
-    parser.add_argument("--print", action="store_true", help=listed)
-    collected = "Write the table of the runs that are finished, and start nothing."
-    parser.add_argument("--collect", action="store_true", help=collected)
-    slurm = (
-        'Give the runs to a SLURM cluster, with these of its parameters, such as "partition=gpu time=12:00:00"; '
-        '"local" does the same with processes of this machine.'
-    )
-    parser.add_argument(OPTION, metavar='"KEY=VALUE ..."', help=slurm)
-    later = "With --slurm, return once the runs are submitted; a later call collects."
-    parser.add_argument("--no-wait", action="store_true", help=later)
-    parser.add_argument("--any-code", action="store_true", help="Take finished runs of other code as they are.")
-    results = "Keep runs and tables in this folder (default: results)."
-    parser.add_argument("--results", type=expanded, default=Path("results"), metavar="DIR", help=results)
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="Override keys in every run.")
-    return parser.parse_intermixed_args(argv)
+    return build_parser(__doc__).parse_intermixed_args(argv)
 
 
 def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
@@ -86,26 +62,6 @@ def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
         failures = Launcher(args.results, slots, len(plan.jobs), say).run(todo)
     finish(collect(plan, args.results, failures), args.results, slots[0])
     return failures
-
-
-def cluster_of(args: argparse.Namespace) -> Slurm | Local | None:
-    """The cluster of --slurm; None without. UserError for what does not go together, or cannot be had here."""
-    if args.slurm is None:
-        if args.no_wait:
-            raise UserError(f"--no-wait belongs to {OPTION}")
-        return None
-    if args.print or args.jobs != 1:
-        raise UserError(f"{OPTION}: leave {'--print' if args.print else '--jobs'} out; the cluster starts the runs")
-    name, parameters = read_parameters(args.slurm)
-    cluster = CLUSTERS[name](parameters)
-    cluster.require()
-    return cluster
-
-
-def with_older(plan: Plan, results: Path, taken: bool) -> tuple[Plan, list[str]]:
-    """The plan, with the finished runs of other code in it where they are `taken`, and what to say about them."""
-    older = older_runs(unfinished(plan.jobs, results), results)
-    return (taking_older(plan, older) if taken else plan), ([describe_older(older, taken)] if older else [])
 
 
 def finish(outcome: Outcome, results: Path, slot: str) -> None:
@@ -135,12 +91,5 @@ def _resumable(work: Callable[[], T]) -> T:
         raise KeyboardInterrupt(str(error) or "run the same command again to resume") from None
 
 
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
-    sys.exit(main())
+    sys.exit(ended_as_by_ctrl_c(main))

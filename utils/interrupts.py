@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 
@@ -20,6 +21,25 @@ def interrupts_raise() -> None:
     """Ctrl-C raises KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ended_as_by_ctrl_c(command: Callable[[], int]) -> int:
+    """What command() returns; SIGTERM and SIGHUP, the end of a container, a job or a terminal, raise KeyboardInterrupt in it.
+
+    Once it has returned, they end the process without a word.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for name in names:
+        signal.signal(getattr(signal, name), _interrupt)
+    try:
+        return command()
+    finally:
+        for name in names:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _end(number: int, frame: FrameType | None) -> None:

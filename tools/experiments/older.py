@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tools.experiments.commands import unfinished
 from tools.experiments.folders import home_of, progress
 from tools.experiments.plan import Job, Plan, with_identities
 from tools.experiments.run_id import of_any_code
@@ -63,3 +64,9 @@ def describe_older(older: Mapping[str, Older], taken: bool) -> str:
     of = f" (commit{'s' * (len(commits) > 1)} {', '.join(commits)})" if commits else ""
     count = f"{len(older)} finished run{' is' if len(older) == 1 else 's are'} of other code{of}"
     return f"{count}: taken, as --any-code asks" if taken else f"{count}; --any-code takes what is there"
+
+
+def with_older(plan: Plan, results: Path, taken: bool) -> tuple[Plan, list[str]]:
+    """The plan, with the finished runs of other code in it where they are `taken`, and what to say about them."""
+    older = older_runs(unfinished(plan.jobs, results), results)
+    return (taking_older(plan, older) if taken else plan), ([describe_older(older, taken)] if older else [])
