@@ -317,6 +317,24 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert (out / "card.json").read_text() == "new"
 
 
+def test_what_a_killed_export_left_is_put_right_and_a_running_one_is_spared(tmp_path):
+    out = tmp_path / "out [1]"
+    left = tmp_path / f".{out.name}.abc{PARTIAL}"
+    left.mkdir()
+    (left / publishing.HELD).touch()
+    before = tmp_path / f".{out.name}.def{publishing.BEFORE}"
+    before.mkdir()
+    (before / publishing.CARD).write_text(json.dumps({"format": publishing.FORMAT}))
+    with pytest.raises(UserError, match="holds an export; --overwrite replaces it"):
+        publishing.require_place(out, overwrite=False)
+    assert list(tmp_path.iterdir()) == [out]
+    with publishing.publishing(out) as folder:
+        publishing.require_place(out, overwrite=True)
+        assert folder.is_dir()
+        (folder / publishing.CARD).write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == [out.name, publishing.CARD]
+
+
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     (tmp_path / "disk" / "reid").mkdir(parents=True)
     link = tmp_path / "out"

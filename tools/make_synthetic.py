@@ -8,6 +8,7 @@ images; build, cut, pattern and belongings do.
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ def _defaults(key: str) -> str:
 def run(argv: list[str] | None) -> str:
     """Do it all; returns the line to print."""
     args = build_parser().parse_args(argv)
-    chosen, out = check(args), args.out.resolve()
+    chosen, out = check(args), Path(os.path.realpath(args.out))
     summary = already_made(out, chosen)
     if summary is not None:
         return f"{args.out}: already made with these arguments, left as it is: {summary}"

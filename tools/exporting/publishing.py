@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,23 @@ from tools.exporting.network import OPSET
 from utils.errors import UserError, reason
 from utils.files import PARTIAL, interrupts_wait, read_json
 from utils.images import IMAGENET_MEAN, IMAGENET_STD
+from utils.locks import lock
 
 FORMAT = "mcja-export-1"
 WHOLE, CORE, PORTABLE = "model.onnx", "model-core.onnx", "model.safetensors"
 CARD, SCRIPT, SIDECAR = "card.json", "use.py", f"{CORE}.metadata.json"
+HELD = ".held"  # in the folder of a running export, which keeps it locked
+BEFORE = ".before"  # ends the name of an old export that makes way for a new one
 FILES = {WHOLE, CORE, PORTABLE, CARD, SCRIPT, SIDECAR}
 
 
 def require_place(out: Path, overwrite: bool) -> None:
-    """UserError where an export cannot go: its place is taken by anything but an export that may be replaced."""
+    """UserError where an export cannot go: its place is taken by anything but an export that may be replaced.
+
+    What a killed export left there is put right before.
+    """
+    with suppress(OSError):
+        sweep_exports(Path(os.path.realpath(out)))
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or give another one")
     if not out.exists() or out.is_dir() and not any(out.iterdir()):
@@ -50,11 +60,14 @@ def publishing(out: Path) -> Iterator[Path]:
     """
     partial: Path | None = None
     try:
-        place = out.resolve()
+        place = Path(os.path.realpath(out))
         partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."[-200:], suffix=PARTIAL))
         partial.chmod(0o755)
-        yield partial
+        with (partial / HELD).open("wb") as held:
+            lock(held)
+            yield partial
         with interrupts_wait():
+            (partial / HELD).unlink()
             take_place(partial, place)
     except OSError as error:
         raise UserError(f"--out {out}: could not be written ({error.strerror or reason(error)})") from None
@@ -63,12 +76,23 @@ def publishing(out: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def sweep_exports(place: Path) -> None:
+    """Remove what killed exports to this place left beside it, and put back an export that one of them had moved away."""
+    beside = escape(f".{place.name}."[-200:])
+    for before in place.parent.glob(f"{beside}*{BEFORE}"):
+        before.rename(place) if not place.exists() else shutil.rmtree(before, ignore_errors=True)
+    for left in place.parent.glob(f"{beside}*{PARTIAL}"):
+        with suppress(OSError), (left / HELD).open("r+b") as held:
+            if lock(held):
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def take_place(new: Path, place: Path) -> None:
     """Move a folder to its place; what is there goes once the new one has come, and else stays. Raises OSError."""
     if not place.exists():
         new.rename(place)
         return
-    before = new.with_suffix(".before")
+    before = new.with_suffix(BEFORE)
     place.rename(before)
     try:
         new.rename(place)
