@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -98,15 +98,13 @@ def absent(reading: Reading) -> Iterator[Finding]:
     listed = {os.path.realpath(record.path) for record in reading.records}
     missing = [record.path for record in reading.records if not os.path.exists(record.path)]
     if missing:
-        yield Finding(THERE, True, f"{len(missing)} listed images are missing: {some(missing)}", "copy them again")
+        yield Finding(THERE, True, f"{how_many(missing, 'listed image')} missing: {some(missing)}", "copy them again")
     foreign = images_below(reading.root, FOREIGN)
     if foreign:
-        yield Finding(THERE, True, f"{len(foreign)} files are images of a kind that is not read: {some(map(str, foreign))}", "convert them to PNG or JPEG")  # fmt: skip
+        yield Finding(THERE, True, f"{how_many(foreign, 'image')} of a kind that is not read: {some(map(str, foreign))}", "convert them to PNG or JPEG")  # fmt: skip
     other = [str(path) for path in images_below(reading.root) if os.path.realpath(path) not in listed]
     if reading.benchmarks and other:
-        yield Finding(
-            THERE, False, f"{len(other)} image files are not used, because nothing lists them: {some(other)}", ""
-        )
+        yield Finding(THERE, False, f"{how_many(other, 'image file')} not used, because not listed: {some(other)}", "")
 
 
 def one_modality(reading: Reading) -> Iterator[Finding]:
@@ -121,14 +119,17 @@ def one_modality(reading: Reading) -> Iterator[Finding]:
         }
     if alone:
         some_ones = some(f"{path} ({side})" for path, side in alone.items())
+        people = how_many(alone, "training identity", "training identities")
         way = "add images of the other modality, or take these out: samplers that need both leave them out"
-        yield Finding(BOTH, True, f"{len(alone)} training identities have one modality: those of {some_ones}", way)
+        yield Finding(BOTH, True, f"{people} with images of one modality: those of {some_ones}", way)
 
 
 def unreadable(images: Sequence[Examined]) -> Iterator[Finding]:
     bad = [f"{image.path} ({image.fault})" for image in images if image.fault]
     if bad:
-        yield Finding(OPEN, True, f"{len(bad)} images cannot be read: {some(bad)}", "copy them again, or remove them")
+        yield Finding(
+            OPEN, True, f"{how_many(bad, 'unreadable image')}: {some(bad)}", "copy them again, or remove them"
+        )
 
 
 def small(images: Sequence[Examined]) -> Iterator[Finding]:
@@ -139,7 +140,7 @@ def small(images: Sequence[Examined]) -> Iterator[Finding]:
     ]
     if tiny:
         limit = f"{SMALLEST[0]} x {SMALLEST[1]} pixels"
-        yield Finding(SIZE, True, f"{len(tiny)} images are below {limit}: {some(tiny)}", "replace or remove them")
+        yield Finding(SIZE, True, f"{how_many(tiny, 'image')} below {limit}: {some(tiny)}", "replace or remove them")
 
 
 def repeated(reading: Reading, images: Sequence[Examined]) -> Iterator[Finding]:
@@ -158,19 +159,19 @@ def repeated(reading: Reading, images: Sequence[Examined]) -> Iterator[Finding]:
     for kind, found in kinds.items():
         if found:
             check, serious, said, way = KINDS[kind]
-            yield Finding(check, serious, f"{len(found)} {said}: {some(found)}", way)
+            yield Finding(check, serious, f"{how_many(found, 'image')} {said}: {some(found)}", way)
 
 
 KINDS = {
-    "apart": (APART, True, "images are in training and in the test", "remove one of each"),
+    "apart": (APART, True, "both in training and in the test", "remove one of each"),
     "sides": (
         TWICE,
         True,
-        "images are there as visible and as infrared",
+        "both as visible and as infrared",
         "a wrong folder was copied; replace one side",
     ),
-    "identities": (TWICE, True, "images are there under two identities", "give each to the right one"),
-    "harmless": (TWICE, False, "images are there twice, of one identity", "remove one of each, unless they come so"),
+    "identities": (TWICE, True, "under two identities", "give each to the right one"),
+    "harmless": (TWICE, False, "twice, of one identity", "remove one of each, unless they come so"),
 }
 
 
@@ -192,6 +193,11 @@ def kind_of(paths: Sequence[str], parts: Sequence[Mapping[str, tuple[bool, Recor
         elif len({record.pid for _, record in found}) > 1:
             kinds.add("identities")
     return next((kind for kind in KINDS if kind in kinds), "harmless")
+
+
+def how_many(found: Sized, noun: str, nouns: str = "") -> str:
+    """1 image, 2 images."""
+    return f"{len(found)} {noun if len(found) == 1 else nouns or noun + 's'}"
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

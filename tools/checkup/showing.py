@@ -6,7 +6,7 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from tools.checkup.checks import CHECKS, CONTENT, Finding, Reading
+from tools.checkup.checks import CHECKS, CONTENT, Finding, Reading, how_many
 from tools.checkup.examine import Examined
 from utils.errors import shown
 
@@ -29,7 +29,7 @@ def table(reading: Reading, images: Sequence[Examined] | None, findings: Sequenc
 
 
 def heading(reading: Reading, images: Sequence[Examined] | None) -> str:
-    seen = "images not opened" if images is None else f"{len(images)} images opened"
+    seen = "images not opened" if images is None else f"{how_many(images, 'image')} opened"
     return filled(f"{reading.dataset.label} in {shown(reading.root)}: {seen}", "")
 
 
