@@ -365,7 +365,7 @@ def test_unreadable_images_are_a_line_each_and_few_lines_in_all(embedder, tmp_pa
         "gone.png: cannot be read (No such file",
     ):
         assert any(said in line and line.endswith("left out") for line in lines), said
-    assert lines[-1] == "14 more images cannot be read; left out"
+    assert lines[-1] == "unreadable images besides: 14; left out"
 
 
 @pytest.mark.parametrize("append", [False, True])

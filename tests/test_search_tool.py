@@ -241,7 +241,19 @@ def test_gone_images_are_grey_tiles_and_one_warning(embedder, rows, ask, tmp_pat
     code, out, error = ask(shelf, kept, "--out", tmp_path / "sheet.png")
     assert code == 0 and out.count("visible") == 4
     assert error.count("\n") == 1 and error.startswith("warning: ")
-    assert error.endswith(".jpg and 1 more images: gone or not readable; grey in the sheet\n")
+    assert error.endswith(".jpg and 1 more: gone or not readable; grey in the sheet\n")
+
+
+def test_a_sheet_that_cannot_be_written_does_not_cost_the_list(gallery, rows, ask, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    _, listed, _ = ask(gallery, rows[0][0])
+    monkeypatch.setattr("os.fsync", full)
+    place = tmp_path / "sheet.png"
+    assert ask(gallery, rows[0][0], "--out", place) == (
+        2, listed, f"error: {place}: could not be written (No space left on device)\n"
+    )  # fmt: skip
 
 
 def test_a_sheet_has_room_for_so_many_lines(tmp_path, caplog, monkeypatch):

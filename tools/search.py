@@ -22,7 +22,7 @@ from engine.gallery.milvus import Collection
 from engine.gallery.search import INDEXES, recall
 from tools.searching.answers import answers_of, queries_of, search
 from tools.searching.galleries import among, opened
-from tools.searching.saying import as_json, as_text, endings
+from tools.searching.saying import as_json, as_share, as_text
 from tools.searching.search_options import build_parser
 from tools.searching.sheet import sheet
 from utils.cli import exit_code, require_place
@@ -52,15 +52,17 @@ def answer(args: argparse.Namespace, gallery: Gallery | Collection) -> None:
     found = asked(gallery if args.milvus else INDEXES[args.index](gallery))
     share = None if args.index == "exact" else recall(found, asked(INDEXES["exact"](gallery)))
     answers = answers_of(gallery, found, queries, vectors if args.rerank else None, top)
-    if args.out:
-        write_bytes(args.out, sheet(answers, embedder.size))
     if args.json:
         index = "milvus" if args.milvus else args.index
         about = {"gallery": str(gallery.root), "model": embedder.hash, "index": index, "recall": share}
         print(as_json({**about, "reranked": args.rerank}, answers))
     else:
-        share_of = None if share is None else (args.index, share, found.rows.shape[1])
-        print("\n\n".join([*map(as_text, answers), *endings(share_of, args.out)]))
+        missed = [] if share is None else [as_share(args.index, share, found.rows.shape[1])]
+        print("\n\n".join([*map(as_text, answers), *missed]))
+    if args.out:
+        write_bytes(args.out, sheet(answers, embedder.size))
+        if not args.json:
+            print(f"\nsheet: {args.out}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

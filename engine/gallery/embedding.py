@@ -180,7 +180,7 @@ def _embed(writer: Writer, embedder: Embedder, listing: Listing, batch: int, wor
                 logger.warning(f"{fault}; left out")
             reported += len(loaded.faults)
     if reported > NAMED:
-        logger.warning(f"{reported - NAMED} more images cannot be read; left out")
+        logger.warning(f"unreadable images besides: {reported - NAMED}; left out")
 
 
 def _loader(embedder: Embedder, listing: Listing, start: int, batch: int, workers: int | None) -> PatientLoader:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from tools.searching.answers import CANDIDATES, Answer, Hit, Query
@@ -61,13 +60,9 @@ def cells(hit: Hit) -> tuple[str, ...]:
     )
 
 
-def endings(recall: tuple[str, float, int] | None, sheet: Path | None) -> list[str]:
-    """What is said after the answers. recall: (index, share that it found, of how many images); None for an exact search."""
-    lines = []
-    if recall is not None:
-        index, share, count = recall
-        lines.append(f"the index {index} found {100 * share:.1f} % of the {count} images that exact search finds")
-    return [*lines, *([f"sheet: {sheet}"] if sheet else [])]
+def as_share(index: str, share: float, count: int) -> str:
+    """share: of the `count` nearest images of each query, what the index found."""
+    return f"the index {index} found {100 * share:.1f} % of the {count} images that exact search finds"
 
 
 def as_json(about: dict[str, Any], answers: Iterable[Answer]) -> str:

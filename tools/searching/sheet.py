@@ -26,7 +26,7 @@ def sheet(answers: Iterable[Answer], size: tuple[int, int]) -> bytes:
             tiles = [tile(hit, size, missing) for hit in hits[:room]]
             lines += lines_of(heading(query, hits), query_tile(query, size, missing), tiles)
     if missing:
-        more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         logger.warning(f"{shown(missing[0])}{more}: gone or not readable; grey in the sheet")
     if not complete:
         logger.warning(f"the sheet has room for {LINES} lines of {COLUMNS} images; the others are not in it")
