@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,9 @@ def step_within_graph(loss: Tensor, optimizer: Optimizer) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, retain_graph=True)):
         parameter.grad = gradient
-    with torch.autograd._unsafe_preserve_version_counter(tuple(parameters)):
+    with ExitStack() as kept:
+        for parameter in parameters:
+            kept.enter_context(torch.autograd._unsafe_preserve_version_counter(parameter))
         optimizer.step()
 
 

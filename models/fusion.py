@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -72,6 +73,8 @@ class FusedBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         for convolution in self.inner:
             x = torch.ops.mkldnn._convolution_pointwise(x, *_arguments(convolution), "relu", [], "")
+        if shortcut.shape[2:] == (1, 1):  # torch 2.6 refuses the sum of such maps in channels_last
+            return functional.relu(self.last(x) + shortcut)
         end = ("add", 1.0, "relu", [], "")
         return torch.ops.mkldnn._convolution_pointwise.binary(x, shortcut, *_arguments(self.last), *end)
 

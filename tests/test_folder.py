@@ -329,7 +329,7 @@ GOOD = ("a.png,1,visible", "b.png,1,infrared")
         ([*GOOD, "x/../b.png,2,visible"], "line 4: {root}/x/../b.png is listed in line 3 already; keep one"),
         ([*GOOD, "a b.png, ,visible"], "line 4: identity is empty"),
         ([*GOOD, ",2,visible"], "line 4: path is empty"),
-        ([*GOOD, "\0,2,visible"], "line 4: path is no name of a file"),
+        ([*GOOD, "\0,2,visible"], "line 4: holds a zero byte"),
         ([*GOOD, "no.png,2,visible"], "line 4: {root}/no.png: no such file; paths are relative to data_root"),
         ([*GOOD, '"no\nno.png",2,visible'], "line 5: {root}/no\\nno.png: no such file"),
         ([*GOOD, "x,2,visible"], "line 4: {root}/x: no such file"),

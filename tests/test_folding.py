@@ -57,6 +57,17 @@ def test_convolutions_that_end_in_relu_and_sum_compute_the_same_on_a_cpu(backbon
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("size", [(16, 16), (32, 16), (64, 32)])
+def test_maps_of_one_value_are_summed_in_any_layout(size):
+    model = trained("resnet18").eval()
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(3))
+    expected = model(images).embeddings
+    fused = folded(model).to(memory_format=torch.channels_last)
+    found = fused(images.to(memory_format=torch.channels_last)).embeddings
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@torch.inference_mode()
 def test_a_copy_runs_in_mixed_precision():
     model = trained("resnet18").eval()
     expected = model(PICTURES).embeddings

@@ -83,7 +83,7 @@ def arrive(browser, action) -> None:
     """Do something that leads to another page, and wait until that is there."""
     before = one(browser, "html")
     action()
-    wait(browser, lambda: one(browser, "html") != before)
+    wait(browser, lambda: all_of(browser, "html") not in ([before], []))  # none while the page is exchanged
     wait(browser, lambda: browser.execute_script("return document.readyState") == "complete")
 
 

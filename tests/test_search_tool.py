@@ -396,7 +396,7 @@ def test_the_page_leads_from_a_model_to_a_search(walk, rows):
         example and example[0] in plain.splitlines() and "re-ranked" in again and again.endswith("\nsheet: sheet.png\n")
     )
     hits = json.loads(as_json)["queries"][0]["hits"]
-    assert python == "".join(f"{hit['distance']:.4f} {hit['identity']} {hit['path']}\n" for hit in hits)
+    assert python == "".join(f"{hit['cosine']:.4f} {hit['identity']} {hit['path']}\n" for hit in hits)
     if find_spec("faiss"):
         (faiss, *_) = walk(PARTS["Exact search, faiss, Milvus"].partition("**Milvus**")[0])
         assert "the index faiss found 100.0 %" in faiss

@@ -142,6 +142,9 @@ def read_csv(root: Path) -> tuple[list[Listed], list[str]]:
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(number of its last line, values) of each row that is not empty; separated by commas, or as the header is."""
     text = read_text(path, f"save it as CSV in UTF-8, with the columns {', '.join(COLUMNS)}").removeprefix("\ufeff")
+    if "\0" in text:
+        line = text.partition("\0")[0].count("\n") + 1
+        raise UserError(f"{shown(path)}, line {line}: holds a zero byte, which is no text; save it as CSV in UTF-8")
     header = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     try:
@@ -170,8 +173,8 @@ def listed(root: Path, where: str, row: Mapping[str, str]) -> Listed:
     """The image of one row, values by column."""
     name, stripped = row["path"], {column: value.strip() for column, value in row.items()}
     identity, camera, side, part = (stripped.get(column, "") for column in COLUMNS[1:])
-    if not name or "\0" in name:
-        raise UserError(f"{where}: path is {'empty' if not name else 'no name of a file'}")
+    if not name:
+        raise UserError(f"{where}: path is empty")
     if os.path.isabs(name) or Path(os.path.normpath(name)).parts[:1] == ("..",):
         raise UserError(f"{where}: path {shown(name)!r} leaves data_root; paths are relative to it")
     if not identity:

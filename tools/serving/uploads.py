@@ -108,7 +108,7 @@ async def arriving(request: Request) -> AsyncIterator[bytes]:
             part = await asyncio.wait_for(anext(parts), left)
         except StopAsyncIteration:
             return
-        except TimeoutError:
+        except asyncio.TimeoutError:  # another class than the builtin one in Python 3.10
             raise Refusal(408, f"the image did not arrive within {SECONDS} seconds; make it smaller") from None
         left -= monotonic() - began
         yield part
