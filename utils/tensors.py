@@ -27,8 +27,8 @@ PLAIN_NUMPY = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")),
     *(
-        (getattr(np._core.multiarray, name), f"{module}.multiarray.{name}")  # type: ignore[attr-defined]
-        for name in ("_reconstruct", "scalar")
+        (made_by, f"{module}.multiarray.{made_by.__name__}")
+        for made_by in (np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0])  # _reconstruct and scalar
         for module in ("numpy.core", "numpy._core")
     ),
 ]
@@ -38,7 +38,8 @@ KNOWN = (*FLOATS, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8
 def load_torch(path: Path) -> Any:
     """What a torch file holds, on the CPU; never runs code from it. UserError for a missing, damaged or foreign file.
 
-    A network that was pickled whole is read as its weights. The checksums of its tensors are compared: torch writes them, but does not look at them.
+    A network that was pickled whole is read as its weights. The checksums of its tensors are compared: torch writes them,
+    but does not look at them.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")
