@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks import plain_input
 from data.augmentation.mcja import COLOUR_PARTS, Recipe, augment
 from data.images.cache import cached
-from data.images.decode import Pictures
+from data.images.decode import ImageFiles
 from data.sets import sysu
 from tools import make_synthetic
 from utils.cli import Parser, exit_code
@@ -88,7 +88,7 @@ def measured(
 ) -> dict[str, float]:
     """Seconds for all images, by way and part of it."""
     batches = torch.randperm(len(paths)).split(batch)
-    pixels, _ = cached(folder / "input.pixels", Pictures(paths, size), workers=0)
+    pixels, _ = cached(folder / "input.pixels", ImageFiles(paths, size), workers=0)
     resized = [plain_input.resize(size)(plain_input.load(path)) for path in paths]
     decoded = [pixels[rows].to(device) for rows in batches]
     transform, generator = plain_input.augmentation(size), torch.Generator().manual_seed(0)

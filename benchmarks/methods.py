@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 from benchmarks.recipe import IDENTITIES, embedding_seconds, make_learner, median_seconds, noise
 from configs import load_config
 from data.build import build_augmentation
-from data.samplers import BY_PICTURES, SAMPLERS
+from data.samplers import BY_IMAGES, SAMPLERS
 from engine.build import build_step
 from engine.optim import precision
 from models import build_model
@@ -93,7 +93,7 @@ def measured(cfg: CfgNode, device: torch.device, runs: int) -> Cost:
     augmentation = partial(build_augmentation(cfg), generator=torch.Generator())
     dtype = precision(cfg.fp16, cfg.amp_dtype, device)
     learner = make_learner(cfg, model, augmentation, device, dtype)
-    count = cfg.batch_size if SAMPLERS[cfg.sample_method] in BY_PICTURES else cfg.p_size * cfg.k_size
+    count = cfg.batch_size if SAMPLERS[cfg.sample_method] in BY_IMAGES else cfg.p_size * cfg.k_size
     batch, take = noise(cfg, count, device), build_step(cfg)
     if device.type == "cuda":
         torch.cuda.empty_cache()

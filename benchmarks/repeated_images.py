@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from data.build import build_cache, build_cache_path, build_pictures
+from data.build import build_cache, build_cache_path, build_image_files
 from data.images.cache import make_room, read_all, write_cache
-from data.images.decode import Pictures
+from data.images.decode import ImageFiles
 from data.images.pixel_file import MappedPixels, header_of
 from data.sets import sysu
 from tools import make_synthetic
@@ -51,7 +51,7 @@ def records(paths: Sequence[str], modality: Modality, count: int) -> Iterator[Re
 
 def fill_cache(cfg: CfgNode, benchmark: Benchmark) -> None:
     """The cache of the training images, in the memory that the system keeps files in. NoCache where it has no room."""
-    pictures, path = build_pictures(cfg, benchmark, PART), build_cache_path(cfg, benchmark, PART)
+    pictures, path = build_image_files(cfg, benchmark, PART), build_cache_path(cfg, benchmark, PART)
     header = header_of(pictures)
     if not fits(path, header):
         make_room(path, header)
@@ -68,10 +68,10 @@ def fits(path: Path, header: dict) -> bool:
         return False
 
 
-def decoded_once(pictures: Pictures) -> Iterator[Tensor]:
+def decoded_once(pictures: ImageFiles) -> Iterator[Tensor]:
     """What reading all of them gives, though a file that repeats is decoded once."""
     paths = sorted(set(pictures.paths))
-    pixels = Pictures(paths, pictures.size)[torch.arange(len(paths))]
+    pixels = ImageFiles(paths, pictures.size)[torch.arange(len(paths))]
     number = {path: row for row, path in enumerate(paths)}
     for rows in torch.tensor([number[path] for path in pictures.paths]).split(len(paths)):
         yield pixels[rows]

@@ -14,11 +14,11 @@ from yacs.config import CfgNode
 
 from data.augmentation import AUGMENTATIONS, Augmentation
 from data.images.cache import MappedPixels, cached
-from data.images.decode import BILINEAR, PictureDataset, Pictures, as_it_is
+from data.images.decode import BILINEAR, ImageDataset, ImageFiles, as_it_is
 from data.images.loader import Prefetcher, own_run
 from data.images.store import HeldPixels, open_pixels
 from data.images.workers import PatientLoader, asked_workers, workers_with_room
-from data.samplers import BY_PICTURES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
+from data.samplers import BY_IMAGES, NEEDS_BOTH, SAMPLERS, EpochBatchSampler, Sizes, single_modality_ids
 from data.sets import DATASETS
 from data.sets.common import fingerprint
 from data.sets.translated import fingerprints, translated
@@ -76,7 +76,7 @@ def describe(cfg: CfgNode, benchmark: Benchmark, chance: Mapping[str, float]) ->
         "root": str(Path(root).absolute()),
         **({"infrared_root": str(Path(other).absolute())} if other else {}),
         "fingerprint": images,
-        "training": {"identities": benchmark.num_ids, "pictures": len(benchmark.train)},
+        "training": {"identities": benchmark.num_ids, "pictures": len(benchmark.train)},  # the key that older runs have
         "test": {"visible": len(benchmark.test.visible), "infrared": len(benchmark.test.infrared)},
         "chance_r1": chance,
     }
@@ -88,8 +88,8 @@ def build_train_loader(cfg: CfgNode, benchmark: Benchmark, seed: int, device: to
     UserError where several processes cannot share a batch out evenly.
     """
     sampler = build_batch_sampler(cfg, benchmark.train, seed)
-    by_pictures = SAMPLERS[cfg.sample_method] in BY_PICTURES
-    key, what = ("batch_size", "images") if by_pictures else ("p_size", "identities")
+    by_images = SAMPLERS[cfg.sample_method] in BY_IMAGES
+    key, what = ("batch_size", "images") if by_images else ("p_size", "identities")
     if cfg[key] % me().world:
         raise UserError(
             f"{key} = {cfg[key]}: {me().world} processes cannot share out this number of {what} evenly; "
@@ -122,13 +122,13 @@ def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
 
 def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPixels, str | None]:
     """The cache file of one of the `parts`, and why it was written now, None where it was there (data.images.cache.cached)."""
-    path, pictures = build_cache_path(cfg, benchmark, part), build_pictures(cfg, benchmark, part)
-    return cached(path, pictures, asked_workers(cfg.num_workers))
+    path, images = build_cache_path(cfg, benchmark, part), build_image_files(cfg, benchmark, part)
+    return cached(path, images, asked_workers(cfg.num_workers))
 
 
-def build_pictures(cfg: CfgNode, benchmark: Benchmark, part: str) -> Pictures:
+def build_image_files(cfg: CfgNode, benchmark: Benchmark, part: str) -> ImageFiles:
     """The images of one of the `parts`, in the configured size and interpolation."""
-    return Pictures([record.path for record in parts(benchmark)[part]], cfg.image_size, cfg.interpolation)
+    return ImageFiles([record.path for record in parts(benchmark)[part]], cfg.image_size, cfg.interpolation)
 
 
 def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
@@ -158,7 +158,7 @@ def build_batch_sampler(cfg: CfgNode, records: Sequence[Record], seed: int) -> E
         if left_out:
             logger.warning(f"{len(left_out)} identities lack one modality and are left out by {cfg.sample_method}")
         identities -= set(left_out)
-    if len(identities) < cfg.p_size and draw not in BY_PICTURES:
+    if len(identities) < cfg.p_size and draw not in BY_IMAGES:
         raise UserError(
             f"p_size = {cfg.p_size}: {cfg.sample_method} has only {len(identities)} identities; lower p_size"
         )
@@ -189,17 +189,17 @@ def _split_part(split: str, modality: Modality) -> str:
 def _loader(
     cfg: CfgNode, benchmark: Benchmark, part: str, device: torch.device, training: bool = False, **batching
 ) -> Prefetcher:
-    pictures, path = build_pictures(cfg, benchmark, part), build_cache_path(cfg, benchmark, part)
+    images, path = build_image_files(cfg, benchmark, part), build_cache_path(cfg, benchmark, part)
     asked = asked_workers(cfg.num_workers)
-    pixels = open_pixels(pictures, cfg.cache, path, device, asked)
+    pixels = open_pixels(images, cfg.cache, path, device, asked)
     # Pixels that are on the GPU already are picked there by this process: no worker, no copy.
     there = isinstance(pixels, HeldPixels) and pixels.tensor.is_cuda
-    images = batching.get("batch_size") or max(cfg.batch_size, cfg.p_size * cfg.k_size) // me().world
-    workers = 0 if there else workers_with_room(asked, images * pictures.image_bytes)
+    count = batching.get("batch_size") or max(cfg.batch_size, cfg.p_size * cfg.k_size) // me().world
+    workers = 0 if there else workers_with_room(asked, count * images.image_bytes)
     # Training batches are shared out in the data set, which knows the identities; test images by their sampler.
     share = (me().rank, me().world) if training else ()
     loader = PatientLoader(
-        PictureDataset(parts(benchmark)[part], pixels, *share),
+        ImageDataset(parts(benchmark)[part], pixels, *share),
         num_workers=workers,
         collate_fn=as_it_is,
         pin_memory=device.type == "cuda" and not there,

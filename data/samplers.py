@@ -51,9 +51,9 @@ def cross_modality_identity(rng: np.random.Generator, pids: ndarray, modalities:
     """[visible: P identities x K/2][infrared: the same P x K/2]; identities of one modality are left out."""
     rows = _rows_by_modality(pids, modalities)
     identities = np.array(list(rows))
-    pictures = sum(len(part) for parts in rows.values() for part in parts)
+    count = sum(len(part) for parts in rows.values() for part in parts)
     batches = []
-    for _ in range(max(1, pictures // (len(rows) * sizes.k))):
+    for _ in range(max(1, count // (len(rows) * sizes.k))):
         for group in _cut(rng.permutation(identities), sizes.p):
             batches.append([row for m in Modality for pid in group for row in _pick(rng, rows[pid][m], sizes.k // 2)])
     return batches
@@ -98,7 +98,7 @@ SAMPLERS: dict[str, Callable[[np.random.Generator, ndarray, ndarray, Sizes], Bat
     "cross_modality_drawn": cross_modality_drawn,
 }
 NEEDS_BOTH = (cross_modality_identity, identity_cross_modality, cross_modality_drawn)
-BY_PICTURES = (plain, cross_modality_random)  # know no identities, so p_size and k_size mean nothing to them
+BY_IMAGES = (plain, cross_modality_random)  # know no identities, so p_size and k_size mean nothing to them
 
 
 class EpochBatchSampler(Sampler[list[int]]):

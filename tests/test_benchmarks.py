@@ -33,7 +33,7 @@ from benchmarks import input as input_benchmark
 from benchmarks import search as search_benchmark
 from benchmarks.features import regdb_like, sysu_like
 from configs import load_config
-from data.build import build_cache, build_pictures
+from data.build import build_cache, build_image_files
 from data.sets import sysu
 from engine.gallery.search import INDEXES, exact
 from engine.retrieval.evaluation import evaluate_settings
@@ -218,7 +218,7 @@ def test_epoch_reads_what_decoding_would_give(sysu_root, tmp_path):
     pixels, fault = build_cache(cfg, benchmark, "train")
     rows = torch.tensor([0, 77, 149])
     assert fault is None and len(pixels) == 150
-    assert torch.equal(pixels[rows], build_pictures(cfg, benchmark, "train")[rows])
+    assert torch.equal(pixels[rows], build_image_files(cfg, benchmark, "train")[rows])
 
 
 def test_epoch_says_that_the_disk_is_too_small(sysu_root, tmp_path, monkeypatch):

@@ -23,12 +23,12 @@ from PIL import Image
 
 import main
 from configs import load_config
-from data.build import build_cache_path, build_pictures, build_test_loader, build_train_loader, parts
+from data.build import build_cache_path, build_image_files, build_test_loader, build_train_loader, parts
 from data.images import cache as cache_module
 from data.images import pixel_file
 from data.images import store as pixels
 from data.images.cache import NoCache, cached
-from data.images.decode import Pictures, load_image
+from data.images.decode import ImageFiles, load_image
 from data.images.pixel_file import HEADER, MappedPixels, Unfit, header_of
 from data.images.store import HeldPixels, find_home, open_pixels
 from data.sets import regdb, sysu
@@ -45,14 +45,14 @@ COUNT = 2 * cache_module.CHUNK + 5
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Pictures:
+def images(tmp_path) -> ImageFiles:
     """Two whole chunks of images and a rest, of several shapes."""
-    rng, folder = np.random.default_rng(0), tmp_path / "pictures"
+    rng, folder = np.random.default_rng(0), tmp_path / "images"
     folder.mkdir()
     for number in range(COUNT):
         shape = (10 + number % 3, 9, 3) if number % 4 else (10, 9)
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / f"{number:03d}.png")
-    return Pictures(sorted(map(str, folder.iterdir())), SIZE)
+    return ImageFiles(sorted(map(str, folder.iterdir())), SIZE)
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def everything(source) -> torch.Tensor:
     return source[torch.arange(len(source))]
 
 
-def decoded(pictures: Pictures) -> torch.Tensor:
-    return torch.stack([load_image(path, pictures.size) for path in pictures.paths])
+def decoded(images: ImageFiles) -> torch.Tensor:
+    return torch.stack([load_image(path, images.size) for path in images.paths])
 
 
 def held(path: Path) -> list[str]:
@@ -76,104 +76,104 @@ def held(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_pixels_are_those_of_the_pictures(pictures, path, workers):
-    stored, fault = cached(path, pictures, workers)
+def test_the_pixels_are_those_of_the_images(images, path, workers):
+    stored, fault = cached(path, images, workers)
     assert fault == f"{path}: not there yet" and held(path) == [path.name]
-    assert torch.equal(everything(stored), decoded(pictures)) and len(stored) == COUNT
+    assert torch.equal(everything(stored), decoded(images)) and len(stored) == COUNT
     rows = torch.tensor([7, 0, 7, COUNT - 1])
-    assert torch.equal(stored[rows], pictures[rows]) and stored[rows].is_contiguous()
+    assert torch.equal(stored[rows], images[rows]) and stored[rows].is_contiguous()
     assert path.stat().st_size == HEADER + COUNT * 3 * 12 * 8
 
 
-def test_a_batch_may_be_written_to(pictures, path):
-    stored, _ = cached(path, pictures, 0)
+def test_a_batch_may_be_written_to(images, path):
+    stored, _ = cached(path, images, 0)
     stored[torch.tensor([3])].zero_()
-    assert torch.equal(everything(stored), decoded(pictures))
+    assert torch.equal(everything(stored), decoded(images))
 
 
-def test_decoded_and_stored_batches_lie_the_same_way_in_memory(pictures, path):
+def test_decoded_and_stored_batches_lie_the_same_way_in_memory(images, path):
     """Else convolutions could take another way, and round differently."""
-    stored, _ = cached(path, pictures, 0)
+    stored, _ = cached(path, images, 0)
     rows = torch.arange(5)
-    assert pictures[rows].stride() == stored[rows].stride()
+    assert images[rows].stride() == stored[rows].stride()
 
 
-def test_a_second_run_decodes_nothing(pictures, path, monkeypatch):
-    cached(path, pictures, 0)
+def test_a_second_run_decodes_nothing(images, path, monkeypatch):
+    cached(path, images, 0)
     monkeypatch.setattr(cache_module, "read_all", None)
-    stored, fault = cached(path, pictures, 0)
+    stored, fault = cached(path, images, 0)
     assert fault is None and len(stored) == COUNT
 
 
-def test_the_global_random_state_is_left(pictures, path):
+def test_the_global_random_state_is_left(images, path):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    cached(path, pictures, 1)
+    cached(path, images, 1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 # -------------------------------------------------------------------------------------------------- why it is rebuilt
 
 
-def cut(path: Path, pictures: Pictures) -> None:
+def cut(path: Path, images: ImageFiles) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def lengthen(path: Path, pictures: Pictures) -> None:
+def lengthen(path: Path, images: ImageFiles) -> None:
     path.write_bytes(path.read_bytes() + b"x")
 
 
-def empty(path: Path, pictures: Pictures) -> None:
+def empty(path: Path, images: ImageFiles) -> None:
     path.write_bytes(b"")
 
 
-def foreign(path: Path, pictures: Pictures) -> None:
+def foreign(path: Path, images: ImageFiles) -> None:
     path.write_bytes(b"\x89PNG something else" * 999)
 
 
-def deep(path: Path, pictures: Pictures) -> None:
+def deep(path: Path, images: ImageFiles) -> None:
     path.write_bytes(b"[" * 9999)
 
 
-def a_list(path: Path, pictures: Pictures) -> None:
+def a_list(path: Path, images: ImageFiles) -> None:
     path.write_bytes(b"[1, 2]".ljust(9999))
 
 
 def header_changed(**entries):
-    def change(path: Path, pictures: Pictures) -> None:
+    def change(path: Path, images: ImageFiles) -> None:
         header = json.loads(path.read_bytes()[:HEADER]) | entries
         path.write_bytes(json.dumps(header).encode().ljust(HEADER) + path.read_bytes()[HEADER:])
 
     return change
 
 
-def touched(path: Path, pictures: Pictures) -> None:
-    os.utime(pictures.paths[3], ns=(1, 1))
+def touched(path: Path, images: ImageFiles) -> None:
+    os.utime(images.paths[3], ns=(1, 1))
 
 
-def replaced(path: Path, pictures: Pictures) -> None:
+def replaced(path: Path, images: ImageFiles) -> None:
     """Another image under the old name and with the old time of change."""
-    before = os.stat(pictures.paths[3])
-    Image.new("RGB", (9, 11), "red").save(pictures.paths[3])
-    os.utime(pictures.paths[3], ns=(before.st_atime_ns, before.st_mtime_ns))
+    before = os.stat(images.paths[3])
+    Image.new("RGB", (9, 11), "red").save(images.paths[3])
+    os.utime(images.paths[3], ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def swapped(path: Path, pictures: Pictures) -> None:
-    pictures.paths[0], pictures.paths[1] = pictures.paths[1], pictures.paths[0]
+def swapped(path: Path, images: ImageFiles) -> None:
+    images.paths[0], images.paths[1] = images.paths[1], images.paths[0]
 
 
-def fewer(path: Path, pictures: Pictures) -> None:
-    pictures.paths.pop()
+def fewer(path: Path, images: ImageFiles) -> None:
+    images.paths.pop()
 
 
-def flipped(path: Path, pictures: Pictures) -> None:
+def flipped(path: Path, images: ImageFiles) -> None:
     """One bit of the last pixel."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
 
-def blackened(path: Path, pictures: Pictures) -> None:
+def blackened(path: Path, images: ImageFiles) -> None:
     path.write_bytes(path.read_bytes()[:HEADER] + bytes(path.stat().st_size - HEADER))
 
 
@@ -203,17 +203,17 @@ OTHERS = "made from other images, or they changed since"
         (swapped, OTHERS),
     ],
 )
-def test_one_line_says_why_it_is_rebuilt(pictures, path, caplog, change, said):
-    cached(path, pictures, 0)
-    change(path, pictures)
+def test_one_line_says_why_it_is_rebuilt(images, path, caplog, change, said):
+    cached(path, images, 0)
+    change(path, images)
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        stored, fault = cached(path, pictures, 0)
+        stored, fault = cached(path, images, 0)
     assert fault == f"{path}: {said}"
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{path}: {said}; decoding {len(pictures)} images")
-    assert torch.equal(everything(stored), decoded(pictures)) and held(path) == [path.name]
-    assert cached(path, pictures, 0)[1] is None
+    assert record.getMessage().startswith(f"{path}: {said}; decoding {len(images)} images")
+    assert torch.equal(everything(stored), decoded(images)) and held(path) == [path.name]
+    assert cached(path, images, 0)[1] is None
 
 
 def test_the_checksum_does_not_depend_on_how_the_bytes_come(tmp_path, monkeypatch):
@@ -233,26 +233,26 @@ def test_the_checksum_does_not_depend_on_how_the_bytes_come(tmp_path, monkeypatc
     assert written.value() != read
 
 
-def test_of_several_processes_one_reads_everything(pictures, path, monkeypatch):
-    cached(path, pictures, 0)
+def test_of_several_processes_one_reads_everything(images, path, monkeypatch):
+    cached(path, images, 0)
     monkeypatch.setattr(pixel_file, "checksum_of", lambda _: pytest.fail("read again"))
-    assert len(cached(path, pictures, 0, check=False)[0]) == COUNT
-    assert len(pickle.loads(pickle.dumps(MappedPixels(path, header_of(pictures))))) == COUNT
+    assert len(cached(path, images, 0, check=False)[0]) == COUNT
+    assert len(pickle.loads(pickle.dumps(MappedPixels(path, header_of(images))))) == COUNT
 
 
-def test_another_data_set_of_the_same_names_is_another(pictures, path, tmp_path):
-    cached(path, pictures, 0)
-    shutil.copytree(tmp_path / "pictures", tmp_path / "copy")  # names, sizes and times of change are kept
-    elsewhere = Pictures([name.replace("/pictures/", "/copy/") for name in pictures.paths], SIZE)
+def test_another_data_set_of_the_same_names_is_another(images, path, tmp_path):
+    cached(path, images, 0)
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")  # names, sizes and times of change are kept
+    elsewhere = ImageFiles([name.replace("/images/", "/copy/") for name in images.paths], SIZE)
     assert cached(path, elsewhere, 0)[1] == f"{path}: {OTHERS}"
 
 
-def test_a_file_that_was_replaced_is_not_mapped_for_other_pictures(pictures, path):
+def test_a_file_that_was_replaced_is_not_mapped_for_other_images(images, path):
     """A loader whose workers are spawned opens the file again, perhaps after another run has replaced it."""
-    stored, _ = cached(path, pictures, 0)
+    stored, _ = cached(path, images, 0)
     sent = pickle.dumps(stored)
     kept = everything(stored)
-    cached(path, Pictures(pictures.paths[::-1], SIZE), 0)
+    cached(path, ImageFiles(images.paths[::-1], SIZE), 0)
     with pytest.raises(Unfit, match=OTHERS):
         pickle.loads(sent)
     assert torch.equal(everything(stored), kept)  # this process still sees the old file
@@ -261,29 +261,29 @@ def test_a_file_that_was_replaced_is_not_mapped_for_other_pictures(pictures, pat
 # ------------------------------------------------------------------------------------------------------- what may fail
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_left(pictures, path):
-    Path(pictures.paths[40]).write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_named_and_nothing_is_left(images, path):
+    Path(images.paths[40]).write_bytes(b"not an image")
     for workers in (0, 1):
         try:  # not pytest.raises: it keeps the traceback, and with it the loader's process
-            cached(path, pictures, workers)
+            cached(path, images, workers)
             pytest.fail("nothing raised")
         except UserError as error:
             assert not isinstance(error, NoCache)
-            assert str(error).startswith(f"{pictures.paths[40]}: not a readable image") and "\n" not in str(error)
+            assert str(error).startswith(f"{images.paths[40]}: not a readable image") and "\n" not in str(error)
         assert held(path) == []
 
 
-def test_a_missing_picture_is_named(pictures, path):
-    os.unlink(pictures.paths[40])
+def test_a_missing_image_is_named(images, path):
+    os.unlink(images.paths[40])
     with pytest.raises(UserError, match="040.png: cannot be read .No such file or directory.; the data set is not"):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
     assert not path.parent.exists()
 
 
-def test_an_interrupted_build_leaves_the_old_file(pictures, path, monkeypatch):
-    cached(path, pictures, 0)
+def test_an_interrupted_build_leaves_the_old_file(images, path, monkeypatch):
+    cached(path, images, 0)
     before = path.read_bytes()
-    os.utime(pictures.paths[0], ns=(1, 1))
+    os.utime(images.paths[0], ns=(1, 1))
 
     def interrupted(*_):
         yield torch.zeros(3, 3, *SIZE, dtype=torch.uint8)
@@ -291,42 +291,42 @@ def test_an_interrupted_build_leaves_the_old_file(pictures, path, monkeypatch):
 
     monkeypatch.setattr(cache_module, "read_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
     assert held(path) == [path.name] and path.read_bytes() == before
 
 
-def test_too_little_room_is_said_before_anything_is_decoded(pictures, path, monkeypatch):
+def test_too_little_room_is_said_before_anything_is_decoded(images, path, monkeypatch):
     usage = shutil.disk_usage(path.parent.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     monkeypatch.setattr(cache_module, "read_all", None)
     with pytest.raises(NoCache, match=r"12x8.pixels: 0.00 GB are needed, 0.00 GB are free"):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
 
 
-def test_a_disk_that_fills_up_while_writing(pictures, path, monkeypatch):
+def test_a_disk_that_fills_up_while_writing(images, path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(NoCache, match=r"could not be written \(.*No space left on device"):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
     assert held(path) == []
 
 
-def test_a_folder_that_cannot_be_one(pictures, path, monkeypatch):
+def test_a_folder_that_cannot_be_one(images, path, monkeypatch):
     path.parent.write_text("a file")
     with pytest.raises(NoCache, match="cannot be the folder of a cache .File exists."):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
     path.parent.unlink()
     path.parent.mkdir()
     monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root, who may write everywhere
     with pytest.raises(NoCache, match="not writable"):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
-def test_what_is_no_file_in_the_place_of_the_file(pictures, path, make):
+def test_what_is_no_file_in_the_place_of_the_file(images, path, make):
     path.parent.mkdir()
     make(path)
     with pytest.raises(NoCache, match="could not be written"):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
     assert held(path) == [path.name]
 
 
@@ -351,7 +351,7 @@ def partials(path: Path) -> list[Path]:
     return list(path.parent.glob(".*.partial"))
 
 
-def test_what_a_killed_build_left_is_swept_and_a_living_one_is_spared(pictures, path):
+def test_what_a_killed_build_left_is_swept_and_a_living_one_is_spared(images, path):
     path.parent.mkdir()
     home = Path(main.__file__).parent
     command = [sys.executable, "-c", WRITE_AND_HANG, str(path)]
@@ -359,40 +359,40 @@ def test_what_a_killed_build_left_is_swept_and_a_living_one_is_spared(pictures, 
     try:
         assert process.stdout.readline() == b"writing\n"
         (left,) = partials(path)
-        stored, _ = cached(path, pictures, 0)
+        stored, _ = cached(path, images, 0)
         assert partials(path) == [left]  # its writer lives
         process.send_signal(signal.SIGKILL)
     finally:
         process.kill()
         process.communicate()
     assert partials(path) == [left]
-    os.utime(pictures.paths[0], ns=(1, 1))
-    cached(path, pictures, 0)
+    os.utime(images.paths[0], ns=(1, 1))
+    cached(path, images, 0)
     assert held(path) == [path.name]
 
 
-def test_what_a_killed_build_left_is_swept_where_another_one_finished_the_file(pictures, path):
-    cached(path, pictures, 0)
+def test_what_a_killed_build_left_is_swept_where_another_one_finished_the_file(images, path):
+    cached(path, images, 0)
     left = path.with_name(f".{path.name}.abc.partial")
     left.write_bytes(b"x")
-    assert cached(path, pictures, 0)[1] is None
+    assert cached(path, images, 0)[1] is None
     assert held(path) == [path.name]
 
 
-def build(path: Path, pictures: Pictures, start, results) -> None:
+def build(path: Path, images: ImageFiles, start, results) -> None:
     torch.set_num_threads(1)
     start.wait()
     lines = []
     cache_module.logger.info = lines.append
-    stored, fault = cached(path, pictures, 0)
-    assert torch.equal(everything(stored), decoded(pictures))
+    stored, fault = cached(path, images, 0)
+    assert torch.equal(everything(stored), decoded(images))
     results.put((fault, lines))
 
 
-def test_processes_that_start_together_decode_once(pictures, path):
+def test_processes_that_start_together_decode_once(images, path):
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(3), context.Queue()
-    all_of_them = [context.Process(target=build, args=(path, pictures, start, results)) for _ in range(3)]
+    all_of_them = [context.Process(target=build, args=(path, images, start, results)) for _ in range(3)]
     for process in all_of_them:
         process.start()
     found = [results.get(timeout=60) for _ in all_of_them]
@@ -410,7 +410,7 @@ def hold(path: Path, held, release) -> None:
         release.wait(60)
 
 
-def test_who_comes_second_says_so_and_waits(pictures, path, caplog):
+def test_who_comes_second_says_so_and_waits(images, path, caplog):
     path.parent.mkdir()
     context = multiprocessing.get_context("spawn")
     begun, release = context.Event(), context.Event()
@@ -420,7 +420,7 @@ def test_who_comes_second_says_so_and_waits(pictures, path, caplog):
     timer = threading.Timer(1, release.set)
     timer.start()
     with caplog.at_level(logging.INFO):
-        cached(path, pictures, 0)
+        cached(path, images, 0)
     assert release.is_set()
     process.join(60)
     first, second = (record.getMessage() for record in caplog.records)
@@ -428,25 +428,25 @@ def test_who_comes_second_says_so_and_waits(pictures, path, caplog):
     assert held(path) == [path.name]
 
 
-def test_of_a_killed_process_the_lock_is_taken_over(pictures, path):
+def test_of_a_killed_process_the_lock_is_taken_over(images, path):
     path.parent.mkdir()
     left = path.with_name(f".{path.name}.turn.partial")
     left.write_bytes(b"locked\n")
-    cached(path, pictures, 0)
+    cached(path, images, 0)
     assert held(path) == [path.name]
 
 
-def test_without_locks_each_decodes_for_itself(pictures, path, monkeypatch, caplog):
+def test_without_locks_each_decodes_for_itself(images, path, monkeypatch, caplog):
     monkeypatch.setattr(locks, "fcntl", None)
     monkeypatch.setattr(locks, "_said", set())
-    stored, _ = cached(path, pictures, 0)
-    assert torch.equal(everything(stored), decoded(pictures)) and held(path) == [path.name]
+    stored, _ = cached(path, images, 0)
+    assert torch.equal(everything(stored), decoded(images)) and held(path) == [path.name]
     assert said(caplog) == ["this system has no file locks: start no two processes on one run, one table or one cache"]
 
 
-def test_what_a_spawned_worker_is_sent_is_small(pictures, path):
+def test_what_a_spawned_worker_is_sent_is_small(images, path):
     for kind in ("disk", "ram"):
-        source = open_pixels(pictures, kind, path, CPU, 0)
+        source = open_pixels(images, kind, path, CPU, 0)
         assert len(ForkingPickler.dumps(source)) < 2000
 
 
@@ -456,13 +456,13 @@ def total(source, results) -> None:
 
 
 @pytest.mark.parametrize("kind", ["disk", "ram"])
-def test_a_spawned_worker_sees_the_pixels(pictures, path, kind):
-    source = open_pixels(pictures, kind, path, CPU, 0)
+def test_a_spawned_worker_sees_the_pixels(images, path, kind):
+    source = open_pixels(images, kind, path, CPU, 0)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=total, args=(source, results))
     process.start()
-    assert results.get(timeout=60) == int(decoded(pictures).sum())
+    assert results.get(timeout=60) == int(decoded(images).sum())
     process.join(60)
 
 
@@ -473,42 +473,42 @@ def said(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_none_keeps_nothing(pictures, path):
-    assert open_pixels(pictures, "none", path, CPU, 0) is pictures
+def test_none_keeps_nothing(images, path):
+    assert open_pixels(images, "none", path, CPU, 0) is images
     assert not path.parent.exists()
 
 
-def test_no_pictures_need_no_cache(path):
-    source = open_pixels(Pictures([], SIZE), "ram", path, CPU, 0)
+def test_no_images_need_no_cache(path):
+    source = open_pixels(ImageFiles([], SIZE), "ram", path, CPU, 0)
     assert len(source) == 0 and not path.parent.exists()
 
 
-def test_ram_is_shared_and_the_file_is_there_too(pictures, path, caplog):
-    source = open_pixels(pictures, "ram", path, CPU, 0)
+def test_ram_is_shared_and_the_file_is_there_too(images, path, caplog):
+    source = open_pixels(images, "ram", path, CPU, 0)
     assert isinstance(source, HeldPixels) and source.tensor.is_shared() and said(caplog) == []
-    assert torch.equal(everything(source), decoded(pictures)) and held(path) == [path.name]
+    assert torch.equal(everything(source), decoded(images)) and held(path) == [path.name]
     source[torch.tensor([3])].zero_()
-    assert torch.equal(everything(source), decoded(pictures))
+    assert torch.equal(everything(source), decoded(images))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_ram_without_a_place_on_the_disk(pictures, path, caplog, workers):
+def test_ram_without_a_place_on_the_disk(images, path, caplog, workers):
     path.parent.write_text("a file")
-    source = open_pixels(pictures, "ram", path, CPU, workers)
-    assert isinstance(source, HeldPixels) and torch.equal(everything(source), decoded(pictures))
+    source = open_pixels(images, "ram", path, CPU, workers)
+    assert isinstance(source, HeldPixels) and torch.equal(everything(source), decoded(images))
     (line,) = said(caplog)
     assert "cannot be the folder of a cache" in line and "\n" not in line
 
 
-def test_disk_without_a_place_on_the_disk(pictures, path, caplog):
+def test_disk_without_a_place_on_the_disk(images, path, caplog):
     path.parent.write_text("a file")
-    assert open_pixels(pictures, "disk", path, CPU, 0) is pictures
+    assert open_pixels(images, "disk", path, CPU, 0) is images
     (line,) = said(caplog)
     assert "images are decoded whenever they are needed" in line
 
 
-def test_gpu_on_a_cpu_is_main_memory(pictures, path, caplog):
-    source = open_pixels(pictures, "gpu", path, CPU, 0)
+def test_gpu_on_a_cpu_is_main_memory(images, path, caplog):
+    source = open_pixels(images, "gpu", path, CPU, 0)
     assert isinstance(source, HeldPixels) and source.tensor.device == CPU
     assert said(caplog) == ["cache = gpu: some-train-12x8: there is no GPU in use; trying main memory"]
 
@@ -530,9 +530,9 @@ def test_memory_that_is_short(monkeypatch, caplog):
     assert find_home("x", "ram", 500, cuda) == CPU
 
 
-def test_ram_that_is_short_means_the_disk(pictures, path, monkeypatch, caplog):
+def test_ram_that_is_short_means_the_disk(images, path, monkeypatch, caplog):
     monkeypatch.setattr(pixels, "free_memory", lambda device: 1000)
-    source = open_pixels(pictures, "ram", path, CPU, 0)
+    source = open_pixels(images, "ram", path, CPU, 0)
     assert isinstance(source, MappedPixels) and len(said(caplog)) == 1
 
 
@@ -549,10 +549,10 @@ def test_free_memory_is_known_here():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_pixels_on_the_gpu(pictures, path):
+def test_pixels_on_the_gpu(images, path):
     device = torch.device("cuda", 0)
-    source = open_pixels(pictures, "gpu", path, device, 0)
-    assert source.tensor.device == device and torch.equal(everything(source).cpu(), decoded(pictures))
+    source = open_pixels(images, "gpu", path, device, 0)
+    assert source.tensor.device == device and torch.equal(everything(source).cpu(), decoded(images))
 
 
 # ------------------------------------------------------------------------------------------------------------ whole runs
@@ -577,7 +577,7 @@ def test_names_of_the_files(regdb_root, sysu_root):
     assert build_cache_path(cfg, whole, "train") != Path("somewhere/sysu-train-64x32-c5be9b4f.pixels")
     cfg.data_root, cfg.interpolation = "/data/set", "lanczos"
     assert build_cache_path(cfg, whole, "train") == Path("somewhere/sysu-train-64x32-lanczos-c5be9b4f.pixels")
-    assert build_pictures(cfg, whole, "train").interpolation == "lanczos"
+    assert build_image_files(cfg, whole, "train").interpolation == "lanczos"
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -67,7 +67,7 @@ def test_an_identity_stays_together(name, parts):
 
 
 @pytest.mark.parametrize(("count", "lengths"), [(8, [2, 2, 2, 2]), (6, [1, 2, 1, 2]), (3, [0, 1, 1, 1])])
-def test_runs_of_test_pictures(count, lengths):
+def test_runs_of_test_images(count, lengths):
     runs = [split_in_order(count, part, 4) for part in range(4)]
     assert [row for run in runs for row in run] == list(range(count))
     assert [len(run) for run in runs] == lengths
@@ -80,14 +80,14 @@ def test_shares_of_the_augmentation_are_the_whole_batch(monkeypatch, on_cpu):
     modalities = torch.tensor([Modality.VISIBLE, Modality.VISIBLE, Modality.INFRARED, Modality.VISIBLE] * 4)
     recipe = Recipe(frozenset(COLOUR_PARTS), flip=True, crop=True, padding=3, erase=True)
 
-    def pictures(own=None):
+    def augmented(own=None):
         generator = torch.Generator().manual_seed(2)
         return augment(images if own is None else images[own], modalities, recipe, generator, own), generator
 
-    expected, after = pictures()
+    expected, after = augmented()
     together = torch.empty_like(expected)
     for own in split_by_identity(torch.arange(16) % 4, 2):
-        together[own], generator = pictures(own)
+        together[own], generator = augmented(own)
         assert torch.equal(generator.get_state(), after.get_state())
     assert torch.equal(together, expected) and not torch.equal(expected[0], expected[4])
 
@@ -106,7 +106,7 @@ def configured(sysu_root, *keys: str):
     return cfg, build_benchmark(cfg, 0)
 
 
-def test_a_process_reads_its_share_of_the_pictures(sysu_root, as_one_of):
+def test_a_process_reads_its_share_of_the_images(sysu_root, as_one_of):
     cfg, benchmark = configured(sysu_root)
     alone = list(build_train_loader(cfg, benchmark, 0, CPU))
     for rank in range(2):
@@ -118,7 +118,7 @@ def test_a_process_reads_its_share_of_the_pictures(sysu_root, as_one_of):
             assert part.shares.shape == (2, 4) and torch.equal(part.images, batch.images[part.shares[rank]])
 
 
-def test_test_pictures_are_shared_out(sysu_root, as_one_of):
+def test_test_images_are_shared_out(sysu_root, as_one_of):
     cfg, benchmark = configured(sysu_root, "batch_size", "4")
     rows = []
     for rank in range(3):
@@ -142,7 +142,7 @@ def test_uneven_shares_are_refused(sysu_root, as_one_of, world, keys, said):
         build_train_loader(cfg, benchmark, 0, CPU)
 
 
-def test_fewer_test_pictures_than_processes_are_refused(sysu_root, as_one_of):
+def test_fewer_test_images_than_processes_are_refused(sysu_root, as_one_of):
     cfg, benchmark = configured(sysu_root)
     as_one_of(0, 100)
     with pytest.raises(UserError, match="16 test images are too few for 100 processes; start fewer"):
@@ -307,11 +307,11 @@ def test_gathered_rows_and_their_gradient(computed):
 
 
 def test_features_of_uneven_shares_keep_their_order(computed):
-    pictures = torch.arange(5)
+    rows = torch.arange(5)
     for found in computed:
         embeddings, pids, cameras = found["features"]
-        assert torch.equal(embeddings[:, :, 0], torch.stack([pictures, 10 + pictures]).float())
-        assert torch.equal(pids, pictures) and torch.equal(cameras, -pictures)
+        assert torch.equal(embeddings[:, :, 0], torch.stack([rows, 10 + rows]).float())
+        assert torch.equal(pids, rows) and torch.equal(cameras, -rows)
 
 
 def test_statistics_are_averaged_and_weights_sent(computed):

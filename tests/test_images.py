@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from configs import load_config
 from data.build import build_test_loader, build_train_loader
-from data.images.decode import PictureDataset, Pictures, as_it_is, load_image
+from data.images.decode import ImageDataset, ImageFiles, as_it_is, load_image
 from data.sets import sysu
 from utils.errors import UserError
 from utils.types import Modality, Record
@@ -23,7 +23,7 @@ UNCACHED = ["cache", "none"]
 def save(tmp_path):
     """save(array, name) -> path of the image."""
 
-    def write(pixels: np.ndarray, name: str = "picture.png") -> str:
+    def write(pixels: np.ndarray, name: str = "image.png") -> str:
         Image.fromarray(pixels).save(tmp_path / name)
         return str(tmp_path / name)
 
@@ -54,7 +54,7 @@ def test_rows_stay_rows(save):
     assert image[:, 0].unique().tolist() == [200] and image[:, 1:].max() == 0
 
 
-@pytest.mark.parametrize("name", ["picture.png", "picture.bmp", "picture.jpg"])
+@pytest.mark.parametrize("name", ["image.png", "image.bmp", "image.jpg"])
 def test_one_channel_becomes_three_equal_ones(save, name):
     image = load_image(save(noise(16, 8), name), (8, 4))
     assert image.shape == (3, 8, 4) and image[0].unique().numel() > 10
@@ -139,7 +139,7 @@ def damaged(tmp_path, kind: str) -> str:
         Image.fromarray(noise(64, 32, 3)).save(path)
         path.write_bytes(path.read_bytes()[:900])
     elif kind != "missing":
-        path.write_bytes({"empty": b"", "text": b"not a picture\n" * 9, "zeros": bytes(500)}[kind])
+        path.write_bytes({"empty": b"", "text": b"not an image\n" * 9, "zeros": bytes(500)}[kind])
     return str(path)
 
 
@@ -147,7 +147,7 @@ KINDS = ["truncated", "empty", "text", "zeros", "missing"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_unreadable_picture_is_named(tmp_path, kind):
+def test_an_unreadable_image_is_named(tmp_path, kind):
     path = damaged(tmp_path, kind)
     with pytest.raises(UserError) as caught:
         load_image(path, (8, 4))
@@ -157,9 +157,9 @@ def test_an_unreadable_picture_is_named(tmp_path, kind):
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_what_is_no_file_is_not_read(tmp_path, make):
-    make(tmp_path / "picture.jpg")
-    with pytest.raises(UserError, match="picture.jpg: cannot be read .*replace the file"):
-        load_image(str(tmp_path / "picture.jpg"), (8, 4))
+    make(tmp_path / "image.jpg")
+    with pytest.raises(UserError, match="image.jpg: cannot be read .*replace the file"):
+        load_image(str(tmp_path / "image.jpg"), (8, 4))
 
 
 @pytest.mark.parametrize("side", [7100, 9500, 14000])
@@ -190,7 +190,7 @@ def test_a_file_cut_anywhere_gives_pixels_or_a_user_error(save, tmp_path, suffix
 def test_the_message_passes_through_a_loader_as_one_line(tmp_path, workers):
     path = damaged(tmp_path, "truncated")
     loader = DataLoader(
-        PictureDataset([Record(path, 0, 1, Modality.VISIBLE)], Pictures([path], (8, 4))),
+        ImageDataset([Record(path, 0, 1, Modality.VISIBLE)], ImageFiles([path], (8, 4))),
         num_workers=workers,
         collate_fn=as_it_is,
     )
@@ -215,10 +215,10 @@ def dataset(save):
     records = [
         Record(save(np.full((8, 4), 10 * i, np.uint8), f"{i}.png"), 100 + i, i, Modality(i % 2)) for i in range(6)
     ]
-    return PictureDataset(records, Pictures([record.path for record in records], (6, 5)))
+    return ImageDataset(records, ImageFiles([record.path for record in records], (6, 5)))
 
 
-def test_a_batch_has_the_labels_of_its_pictures(dataset):
+def test_a_batch_has_the_labels_of_its_images(dataset):
     batch = dataset.__getitems__([4, 1, 1, 5])
     assert batch.images.shape == (4, 3, 6, 5) and batch.images.dtype == torch.uint8
     assert batch.images[:, 0, 0, 0].tolist() == [40, 10, 10, 50]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data.images.decode import PictureDataset, as_it_is
+from data.images.decode import ImageDataset, as_it_is
 from data.images.loader import Prefetcher, side_stream
 from data.images.store import HeldPixels
 from utils.types import Batch, Modality, Record
@@ -20,7 +20,7 @@ def loader(pin: bool = False) -> DataLoader:
     images = torch.randint(0, 256, (5, 3, 4, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     records = [Record(f"{row}.png", row, 1, Modality.VISIBLE) for row in range(5)]
     return DataLoader(
-        PictureDataset(records, HeldPixels(images)), batch_sampler=ROWS, collate_fn=as_it_is, pin_memory=pin
+        ImageDataset(records, HeldPixels(images)), batch_sampler=ROWS, collate_fn=as_it_is, pin_memory=pin
     )
 
 

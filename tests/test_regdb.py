@@ -73,7 +73,7 @@ def test_labels_are_ranks_of_the_folder_numbers(regdb_root):
     assert [record.path for record in train] == sorted(record.path for record in train)
 
 
-def test_test_pictures_keep_their_folder_number(regdb_root):
+def test_test_images_keep_their_folder_number(regdb_root):
     test = regdb.load(str(regdb_root)).test
     assert all(record.pid == int(Path(record.path).parent.name) for record in [*test.visible, *test.infrared])
     assert {r.modality for r in test.visible} == {Modality.VISIBLE} and {r.modality for r in test.infrared} == {

@@ -28,9 +28,9 @@ class People:
     """Images in an order that mixes identities and modalities."""
 
     def __init__(self, counts: dict[int, tuple[int, int]]):
-        pictures = [(pid, m) for pid, parts in counts.items() for m in Modality for _ in range(parts[m])]
-        order = np.random.default_rng(0).permutation(len(pictures))
-        self.pids, self.modalities = np.array(pictures)[order].T
+        labels = [(pid, m) for pid, parts in counts.items() for m in Modality for _ in range(parts[m])]
+        order = np.random.default_rng(0).permutation(len(labels))
+        self.pids, self.modalities = np.array(labels)[order].T
         self.counts = counts
 
     def sampler(self, name: str, p: int = P, k: int = K, batch: int = 20, seed: int = 8) -> EpochBatchSampler:
@@ -59,7 +59,7 @@ def chunks_left(people: People, batches: list[list[int]], chunks: dict[int, int]
 # ------------------------------------------------------------------------------------------------------------------ none
 
 
-def test_plain_shuffling_shows_every_picture_once_and_drops_the_rest():
+def test_plain_shuffling_shows_every_image_once_and_drops_the_rest():
     people = People(ELEVEN)
     total = len(people.pids)
     for batches in people.epochs("none", batch=20):
@@ -86,11 +86,11 @@ def test_norm_triplet_layout(counts):
 
 def test_norm_triplet_covers_an_epoch():
     people = People(ONE_SIDED)
-    pictures = {pid: sum(parts) for pid, parts in people.counts.items()}
+    totals = {pid: sum(parts) for pid, parts in people.counts.items()}
     for batches in people.epochs("norm_triplet"):
-        assert chunks_left(people, batches, {pid: max(1, n // K) for pid, n in pictures.items()}, K) < P
+        assert chunks_left(people, batches, {pid: max(1, n // K) for pid, n in totals.items()}, K) < P
         seen = Counter(row for batch in batches for row in batch)
-        assert all(times == 1 for row, times in seen.items() if pictures[int(people.pids[row])] >= K)
+        assert all(times == 1 for row, times in seen.items() if totals[int(people.pids[row])] >= K)
 
 
 def test_norm_triplet_fills_up_small_identities():
@@ -271,7 +271,7 @@ def test_fewer_identities_than_p(name, people):
 @pytest.mark.parametrize("name, counts", [
     ("none", {1: (5, 5)}), ("cross_modality_random", {1: (5, 5)}), ("cross_modality_random", {1: (30, 0)}),
 ])  # fmt: skip
-def test_too_few_pictures_for_one_batch(name, counts):
+def test_too_few_images_for_one_batch(name, counts):
     with pytest.raises(UserError, match=f"{name} cannot fill one batch from .* batch_size \\(12\\)"):
         build(counts, "sample_method", name, "batch_size", "12")
 

@@ -30,7 +30,7 @@ def editable(sysu_root, tmp_path) -> Path:
     return root
 
 
-def pictures(root: Path, identities, cameras=range(1, 7)) -> list[str]:
+def image_paths(root: Path, identities, cameras=range(1, 7)) -> list[str]:
     return sorted(str(p) for c in cameras for i in identities for p in (root / f"cam{c}" / f"{i:04d}").glob("*.jpg"))
 
 
@@ -46,7 +46,7 @@ def refusal(root: Path) -> str:
 def test_training_is_train_ids_and_then_val_ids_from_every_camera(sysu_root):
     benchmark = sysu.load(str(sysu_root))
     assert (benchmark.name, benchmark.trial, benchmark.num_ids, benchmark.validation) == ("sysu", None, 8, None)
-    assert [record.path for record in benchmark.train] == pictures(sysu_root, range(1, 9)) != []
+    assert [record.path for record in benchmark.train] == image_paths(sysu_root, range(1, 9)) != []
     assert {record.camera for record in benchmark.train} == {1, 2, 3, 4, 5, 6}
 
 
@@ -56,7 +56,7 @@ def test_a_label_is_the_position_in_the_lists(editable):
     benchmark = sysu.load(str(editable))
     labels = {int(Path(record.path).parent.name): record.pid for record in benchmark.train}
     assert labels == {5: 0, 2: 1, 6: 2, 1: 3} and benchmark.num_ids == 4
-    assert [record.path for record in benchmark.train] == pictures(editable, [1, 2, 5, 6])
+    assert [record.path for record in benchmark.train] == image_paths(editable, [1, 2, 5, 6])
 
 
 def test_camera_and_modality_come_from_the_folder(sysu_root):
@@ -68,8 +68,8 @@ def test_camera_and_modality_come_from_the_folder(sysu_root):
 
 def test_the_test_split_keeps_the_data_sets_identities(sysu_root):
     test = sysu.load(str(sysu_root)).test
-    assert [record.path for record in test.visible] == pictures(sysu_root, range(9, 13), (1, 2, 4, 5))
-    assert [record.path for record in test.infrared] == pictures(sysu_root, range(9, 13), (3, 6))
+    assert [record.path for record in test.visible] == image_paths(sysu_root, range(9, 13), (1, 2, 4, 5))
+    assert [record.path for record in test.infrared] == image_paths(sysu_root, range(9, 13), (3, 6))
     assert all(record.pid == int(Path(record.path).parent.name) for record in [*test.visible, *test.infrared])
     assert [s.protocol for s in test.settings] == [
         f"sysu/{mode}/{n}-shot" for mode in ("all", "indoor") for n in (1, 10)
@@ -94,11 +94,11 @@ def test_gallery_sizes_of_the_drawn_set(sysu_root):
 
 def test_hold_out_keeps_the_val_identities_for_selection(sysu_root):
     benchmark = sysu.load(str(sysu_root), hold_out=True)
-    assert benchmark.num_ids == 6 and [r.path for r in benchmark.train] == pictures(sysu_root, range(1, 7))
+    assert benchmark.num_ids == 6 and [r.path for r in benchmark.train] == image_paths(sysu_root, range(1, 7))
     assert {record.pid for record in benchmark.train} == set(range(6))
     validation = benchmark.validation
-    assert [r.path for r in validation.visible] == pictures(sysu_root, (7, 8), (1, 2, 4, 5))
-    assert [r.path for r in validation.infrared] == pictures(sysu_root, (7, 8), (3, 6))
+    assert [r.path for r in validation.visible] == image_paths(sysu_root, (7, 8), (1, 2, 4, 5))
+    assert [r.path for r in validation.infrared] == image_paths(sysu_root, (7, 8), (3, 6))
     assert {record.pid for record in [*validation.visible, *validation.infrared]} == {7, 8}
     assert validation.settings[0].protocol == "sysu-val/all/1-shot" == validation.quick[0]
     assert {s.protocol.split("/")[0] for s in validation.settings} == {"sysu-val"}
@@ -193,13 +193,13 @@ def test_missing_permutations_say_where_they_are_published(editable):
     assert message.startswith(str(editable / "exp" / "rand_perm_cam.mat")) and "evaluation/data_split" in message
 
 
-def test_no_pictures(editable):
+def test_no_images(editable):
     for camera in editable.glob("cam*"):
         camera.unlink()
     assert "no training images" in refusal(editable)
 
 
-def test_no_test_pictures(editable):
+def test_no_test_images(editable):
     (editable / "exp" / "test_id.txt").write_text("13,14\n")
     assert "no visible images of the 2 identities to evaluate (sysu)" in refusal(editable)
 
@@ -321,7 +321,7 @@ def test_a_permutation_file_of_other_identities(editable):
     assert "rand_perm_cam.mat has no entry for camera" in refusal(editable)
 
 
-def test_a_picture_with_a_foreign_name_is_no_traceback(editable):
+def test_an_image_with_a_foreign_name_is_no_traceback(editable):
     person = min(editable.glob("cam*/0009")).resolve()  # of a visible camera
     camera = editable / person.parent.name
     camera.unlink()
@@ -336,10 +336,10 @@ def test_a_picture_with_a_foreign_name_is_no_traceback(editable):
         assert not any("._0001.jpg" in record.path for record in [*test.visible, *test.infrared])
 
 
-def test_no_picture_is_opened(editable, sysu_root):
+def test_no_image_is_opened(editable, sysu_root):
     for camera in editable.glob("cam*"):
         camera.unlink()
-    for path in pictures(sysu_root, range(1, 13)):
+    for path in image_paths(sysu_root, range(1, 13)):
         copy = editable / Path(path).relative_to(sysu_root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.touch()

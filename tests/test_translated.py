@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs import load_config
-from data.build import build_benchmark, build_cache_path, build_pictures, describe
+from data.build import build_benchmark, build_cache_path, build_image_files, describe
 from tools import prepare
 from tools.experiments.surroundings import data_fingerprints
 from utils.cli import exit_code
@@ -38,7 +38,7 @@ def test_training_alone_takes_them(sysu_root, translations, select):
         folder = translations if old.modality == Modality.INFRARED else sysu_root
         assert new == old._replace(path=str(folder / Path(old.path).relative_to(sysu_root)))
     part = "train" if select == "test" else "train-without-val"
-    assert build_pictures(cfg, after, part).paths == [record.path for record in after.train]
+    assert build_image_files(cfg, after, part).paths == [record.path for record in after.train]
     _, tested = loaded(sysu_root, "select", select, "infrared_root", translations, "test_only", "true", "resume", "x")
     assert tested.train == before.train
 

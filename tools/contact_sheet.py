@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from data.images.decode import load_image
-from data.sets.common import list_pictures, require_folder
+from data.sets.common import list_images, require_folder
 from utils.cli import Parser, exit_code
 from utils.errors import UserError
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     root = require_folder(args.root, "cam1", "SYSU-MM01")
     cameras = sorted(root.glob("cam?"))
-    rows = [[list_pictures(camera / person.name)[:1] for camera in cameras] for person in sorted(cameras[0].iterdir())]
+    rows = [[list_images(camera / person.name)[:1] for camera in cameras] for person in sorted(cameras[0].iterdir())]
     complete = [[picture for (picture,) in row] for row in rows if all(row)][: args.ids]
     if not complete:
         raise UserError(f"{root}: no identity was seen by all of {len(cameras)} cameras")

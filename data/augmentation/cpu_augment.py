@@ -14,7 +14,7 @@ HUE, WG, CC, SJ = range(4)  # in the order of COLOUR_PARTS of data/augmentation/
 
 
 @compiled
-def augment_pictures(
+def augment_images(
     images, part, turns, weights, channels, keep, patches, offsets, flips, erased, padding, grey, table, out
 ):
     """images [B, 3, H, W] uint8 -> out [B, 3, H, W] float32.

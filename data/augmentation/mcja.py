@@ -205,7 +205,7 @@ def in_one_pass(images: Tensor, modalities: Tensor, recipe: Recipe, draws: Draws
     tables = (acting, *colours, offsets, flips, draw_erased(recipe, draws, height, width))
     # numpy's memory: it requests large pages, which the system provides several times faster than torch's small ones.
     out = np.empty(images.shape, np.float32)
-    kernels.augment_pictures(
+    kernels.augment_images(
         images.contiguous().numpy(),
         *(table.contiguous().numpy() for table in tables),
         padding,

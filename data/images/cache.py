@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.images.decode import Pictures, Pixels
+from data.images.decode import ImageFiles, Pixels
 from data.images.pixel_file import MappedPixels, Unfit, header_of, size_of, write_pixels
 from data.images.workers import PatientLoader, workers_with_room
 from utils.errors import UserError, reason
@@ -34,14 +34,14 @@ class NoCache(UserError):
     """A cache cannot be written; the images can still be decoded as they are needed."""
 
 
-def cached(path: Path, pictures: Pictures, workers: int, check: bool = True) -> tuple[MappedPixels, str | None]:
+def cached(path: Path, images: ImageFiles, workers: int, check: bool = True) -> tuple[MappedPixels, str | None]:
     """The images' pixels from a cache file, decoded into it first where it cannot serve.
 
     Returns with them why the file was written, None where it was there. check: read all of it and compare its checksum.
     Raises NoCache where it cannot be written, and UserError for an image that is missing or cannot be read; no
     unfinished file is left then.
     """
-    header = header_of(pictures)
+    header = header_of(images)
     try:
         found = MappedPixels(path, header, check), None
         sweep(path.parent, path.name)
@@ -55,8 +55,8 @@ def cached(path: Path, pictures: Pictures, workers: int, check: bool = True) -> 
         make_room(path, header)
         size = size_of(header) / 2**20
         shown = f"{size:.1f} MB" if size < 1000 else f"{size / 2**10:.1f} GB"
-        logger.info(f"{fault}; decoding {len(pictures)} images into it ({shown})")
-        write_cache(path, header, read_all(pictures, workers, "decoding"))
+        logger.info(f"{fault}; decoding {len(images)} images into it ({shown})")
+        write_cache(path, header, read_all(images, workers, "decoding"))
     return MappedPixels(path, header), fault
 
 

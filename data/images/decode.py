@@ -118,8 +118,8 @@ class Pixels(Protocol):
         """[B] int64 on the CPU -> [B, 3, H, W] uint8, a copy."""
 
 
-class Pictures:
-    """Pixels that are decoded each time: kept nowhere."""
+class ImageFiles:
+    """The pixels of image files, decoded each time: kept nowhere."""
 
     def __init__(self, paths: Sequence[str], size: tuple[int, int], interpolation: str = BILINEAR):
         self.paths = list(paths)
@@ -137,7 +137,7 @@ class Pictures:
         return torch.stack([load_image(self.paths[row], self.size, self.interpolation) for row in rows.tolist()])
 
 
-class PictureDataset(Dataset):
+class ImageDataset(Dataset):
     """Records as images; a loader with `collate_fn=as_it_is` gets whole `Batch`es of them.
 
     pixels: of these records, in their order. rank, world: with several processes, a batch has the images of this one.

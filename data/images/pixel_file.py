@@ -19,7 +19,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from data.images.decode import Pictures
+from data.images.decode import ImageFiles
 from utils.errors import UserError, reason, shown
 from utils.files import require_regular
 from utils.limits import cores
@@ -77,13 +77,13 @@ class MappedPixels:
         return int(np.prod(self.header["shape"][1:]))
 
 
-def header_of(pictures: Pictures) -> dict[str, Any]:
+def header_of(images: ImageFiles) -> dict[str, Any]:
     """What the file of these images, as they are now, begins with, but the checksum. UserError for one not there."""
     return {
         "format": "decoded images 2",
         "decoder": f"Pillow {PIL.__version__}",  # another one may round differently
-        "shape": [len(pictures), 3, *pictures.size],
-        "fingerprint": fingerprint(pictures.paths),
+        "shape": [len(images), 3, *images.size],
+        "fingerprint": fingerprint(images.paths),
     }
 
 

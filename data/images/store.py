@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data.images.cache import NoCache, cached, read_all
-from data.images.decode import Pictures, Pixels
+from data.images.decode import ImageFiles, Pixels
 from data.images.workers import SHARED_MEMORY
 from utils.logging import logger
 from utils.processes import machine_first, me
@@ -36,26 +36,26 @@ class HeldPixels:
         return self.tensor.index_select(0, rows.to(self.tensor.device, non_blocking=True))
 
 
-def open_pixels(pictures: Pictures, kind: str, path: Path, device: torch.device, workers: int) -> Pixels:
+def open_pixels(images: ImageFiles, kind: str, path: Path, device: torch.device, workers: int) -> Pixels:
     """The images' pixels where `kind` (disk | ram | gpu | none) says, or at the next best place, with a warning.
 
     path: of the cache file, which "ram" and "gpu" are copied from. device: of the training.
     """
-    if kind == "none" or not len(pictures):
-        return pictures
+    if kind == "none" or not len(images):
+        return images
     name = path.stem
     try:
         with machine_first():
-            pixels, _ = cached(path, pictures, workers, check=not me().local_rank)
+            pixels, _ = cached(path, images, workers, check=not me().local_rank)
     except NoCache as error:
         logger.warning(f"cache: {error}; without one, images are decoded whenever they are needed")
-        pixels = pictures
-    home = find_home(name, kind, len(pictures) * pictures.image_bytes, device)
+        pixels = images
+    home = find_home(name, kind, len(images) * images.image_bytes, device)
     if home is None:
         return pixels
     # Pixels of a file are read by this process alone: copying them elsewhere is all there is to do.
-    batches = read_all(pixels, workers if pixels is pictures else 0, f"into {home.type} memory")
-    return HeldPixels(fill(empty((len(pictures), 3, *pictures.size), home), batches))
+    batches = read_all(pixels, workers if pixels is images else 0, f"into {home.type} memory")
+    return HeldPixels(fill(empty((len(images), 3, *images.size), home), batches))
 
 
 def find_home(name: str, kind: str, needed: int, device: torch.device) -> torch.device | None:

@@ -43,14 +43,14 @@ def require_folder(root: str, inside: str, name: str) -> Path:
     return folder
 
 
-def list_pictures(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """Image files directly in `folder`, sorted by name, hidden ones left out; none if the folder does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if is_picture(path.name))
+    return sorted(path for path in folder.iterdir() if is_image(path.name))
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file of this name is one of the images of its folder: not hidden, and with the suffix of an image."""
     return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 

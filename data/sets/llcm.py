@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records, says_shut
+from data.sets.common import differences, list_images, require_disjoint, require_folder, require_records, says_shut
 from data.sets.draws import NUM_TRIALS, one_of_each
 from data.sets.regdb import Entry, divide, read_line, require_once
 from data.sets.value import DataSet, Foreign, Listing, counted, named_records
@@ -105,7 +105,7 @@ def test_records(folder: Path, identities: Sequence[int]) -> list[Record]:
         for modality, name in FILES.items()
         for camera in CAMERAS
         for identity in identities
-        for path in list_pictures(folder / f"test_{name}" / f"cam{camera}" / f"{identity:04d}")
+        for path in list_images(folder / f"test_{name}" / f"cam{camera}" / f"{identity:04d}")
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data.sets.common import differences, list_pictures, require_disjoint, require_folder, require_records, says_shut
+from data.sets.common import differences, list_images, require_disjoint, require_folder, require_records, says_shut
 from data.sets.draws import NUM_TRIALS, one_of_each
 from data.sets.sysu_lists import RESTORE, Permutations, list_file, read_ids, read_permutations
 from data.sets.value import DataSet, Foreign, Listing, named_records, require_cameras
@@ -109,9 +109,9 @@ def records_of(folder: Path, labels: Mapping[int, int]) -> list[Record]:
         present = folders(folder, camera)
         for identity, pid in labels.items():
             name = f"{identity:04d}"
-            pictures = list_pictures(folder / f"cam{camera}" / name) if name in present else []
+            paths = list_images(folder / f"cam{camera}" / name) if name in present else []
             # An image's name is its number in rand_perm_cam.mat; other files are none of the data set's.
-            records += [Record(str(path), pid, camera, modality) for path in pictures if path.stem.isdecimal()]
+            records += [Record(str(path), pid, camera, modality) for path in paths if path.stem.isdecimal()]
     return sorted(records)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.sets import DATASETS
-from data.sets.common import is_picture
+from data.sets.common import is_image
 from data.sets.own_lists import CAMERA, SIDES, THUMBNAILS
 from engine.gallery.folder import Row
 from utils.errors import reason, shown
@@ -92,7 +92,7 @@ def _entries(folder: str) -> Iterator[tuple[str, bool]]:
         if os.path.isdir(path):
             if not name.startswith(".") and name not in THUMBNAILS:
                 yield path, True
-        elif is_picture(name):
+        elif is_image(name):
             yield path, False
 
 

@@ -98,8 +98,8 @@ def jaccard(out, spectra, chosen, bounds, columns, values, by_bounds, rows, by_v
 
     The second matrix is the gallery's, from `by_column`; its row g * spectra + s is spectrum s of image g.
     """
-    pictures = out.shape[1]
-    shared = np.empty(pictures * spectra, values.dtype)
+    images = out.shape[1]
+    shared = np.empty(images * spectra, values.dtype)
     one, two, share = values.dtype.type(1), values.dtype.type(2), values.dtype.type(1 / spectra)
     for query in range(len(chosen)):
         shared[:] = 0
@@ -110,11 +110,11 @@ def jaccard(out, spectra, chosen, bounds, columns, values, by_bounds, rows, by_v
                 shared[np.uintp(rows[place])] += weight if weight < other else other
         for place in range(len(shared)):
             shared[place] = one - shared[place] / (two - shared[place])
-        for picture in range(pictures):
+        for image in range(images):
             total = values.dtype.type(0)
             for spectrum in range(spectra):
-                total += shared[picture * spectra + spectrum]
-            out[query, picture] = total * share
+                total += shared[image * spectra + spectrum]
+            out[query, image] = total * share
 
 
 @compiled
@@ -124,8 +124,8 @@ def blend(out, rows, means, columns, largest, lam):
     for place in range(len(rows)):
         row = rows[place]
         factor = lam / largest[row]
-        for picture in range(len(columns)):
-            out[place, picture] = rest * out[place, picture] + factor * means[row, columns[picture]]
+        for image in range(len(columns)):
+            out[place, image] = rest * out[place, image] + factor * means[row, columns[image]]
 
 
 @compiled

@@ -55,13 +55,13 @@ class CrossDistances(NamedTuple):
 
 def survey(queries: Tensor, gallery: Tensor, k: int, memory_gb: float) -> tuple[CrossDistances, Tensor]:
     """Distances of queries [C, D] to gallery images [V, N, D], and the min(k, C) nearest queries of each, [V, N, k]."""
-    spectra, pictures, _ = gallery.shape
+    spectra, images, _ = gallery.shape
     size, k = len(queries), min(k, len(queries))
     means = maxima = None
-    if may_keep(2 * size * pictures, memory_gb):
-        means, maxima = queries.new_empty(size, pictures), queries.new_empty(pictures, size)
+    if may_keep(2 * size * images, memory_gb):
+        means, maxima = queries.new_empty(size, images), queries.new_empty(images, size)
     found = []
-    for part in blocks(pictures, spectra * size, memory_gb):
+    for part in blocks(images, spectra * size, memory_gb):
         distances = squared_distances(gallery[:, part].flatten(0, 1), queries)
         found.append(nearest(distances, k)[0].view(spectra, -1, k))
         if means is not None:

@@ -49,7 +49,7 @@ def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) 
     It takes rows [Q] int64 of `queries` and gives [Q, G]. The other side, for spectrum v of gallery image g, is the mean
     of the rows sources[v, g] of `weights`, [V, G, k] int64; the distance is the mean over V. Rows sum to 1 or are empty.
     """
-    spectra, pictures, _ = sources.shape
+    spectra, images, _ = sources.shape
     sources = sources.transpose(0, 1).flatten(0, 1)  # the spectra of an image are adjacent
     if kernels.on_cpu(sources):
         return partial(_jaccard_in_tiles, queries, weights, sources.contiguous(), spectra)
@@ -57,7 +57,7 @@ def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) 
 
     def distances(chosen: Tensor) -> Tensor:
         shared = _shared_weight(queries, chosen, gallery, memory_gb)
-        return (1 - shared / (2 - shared)).view(len(chosen), pictures, spectra).mean(dim=2)
+        return (1 - shared / (2 - shared)).view(len(chosen), images, spectra).mean(dim=2)
 
     return distances
 
