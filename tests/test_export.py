@@ -26,7 +26,7 @@ from models.backbones.streams import Streams
 from tools import export
 from tools.exporting import graphs, parity, publishing
 from tools.exporting.network import core_graph, exportable
-from tools.exporting.samples import DRAWN, build_samples, drawn
+from tools.exporting.samples import SYNTHETIC_SIZES, build_samples, synthetic_image
 from utils.errors import UserError
 from utils.files import PARTIAL
 from utils.images import normalise
@@ -68,7 +68,7 @@ def embedder(trained):
 def photos(tmp_path_factory) -> list[Path]:
     """Image files of several sizes and kinds, the way that people have them."""
     folder = tmp_path_factory.mktemp("photos")
-    people = [Image.fromarray(drawn(number, size)) for number, size in enumerate(DRAWN)]
+    people = [Image.fromarray(synthetic_image(number, size)) for number, size in enumerate(SYNTHETIC_SIZES)]
     turned = Image.Exif()
     turned[0x0112] = 6
     people[0].save(folder / "day.jpg", quality=95)
@@ -185,7 +185,7 @@ def test_every_method_exports(yml):
         parity.session(graphs.signed(graph, {}).SerializeToString())
         for graph in (graphs.with_pixels(core, SIZE), assumed)
     )
-    pixels = np.stack([drawn(number, SIZE) for number in (0, 2, 4, 6, 8)])
+    pixels = np.stack([synthetic_image(number, SIZE) for number in (0, 2, 4, 6, 8)])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     own = np.stack([embedder(images, kind).numpy() for kind in Modality])
     for count in (1, 5):
@@ -365,7 +365,7 @@ def test_an_export_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monke
 def test_without_the_data_set_images_are_drawn(trained, tmp_path):
     cfg = load_config(str(trained / "config.yml"), ["data_root", str(tmp_path)])
     images, source = build_samples(cfg)
-    assert "synthetic" in source and [image.shape for image in images] == [(*size, 3) for size in DRAWN]
+    assert "synthetic" in source and [image.shape for image in images] == [(*size, 3) for size in SYNTHETIC_SIZES]
 
 
 def test_a_copy_is_exported(trained, embedder):

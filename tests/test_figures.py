@@ -72,7 +72,7 @@ def test_small_png_keeps_black_and_white_and_is_near_elsewhere():
     figure = Figure(figsize=(1, 1))
     axes = figure.add_axes((0, 0, 1, 1))
     colours = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    style.show_picture(axes, colours, interpolation="nearest", aspect="auto")
+    style.show_image(axes, colours, interpolation="nearest", aspect="auto")
     with Image.open(io.BytesIO(style.to_png(figure, small=True))) as image:
         shown = np.asarray(image)
     assert shown.shape == (style.SMALL_DPI, style.SMALL_DPI, 3)
@@ -83,21 +83,21 @@ def test_small_png_keeps_black_and_white_and_is_near_elsewhere():
 def test_no_figure_is_cut_off():
     """Images of real proportions and long numbers."""
     large = 1e5
-    picture = np.zeros((128, 64, 3), np.uint8)
-    person = ranked_lists.Person(picture, int(large), 6)
+    image = np.zeros((128, 64, 3), np.uint8)
+    person = ranked_lists.Person(image, int(large), 6)
     shown = ranked_lists.RankedList(
         "worst", person, Modality.VISIBLE, 0.5, [ranked_lists.Found(person, 0.5, 2)] * 10, ranked.Match(0, 1, 301)
     )
-    operation = vimc.Operation("Weighted grayscale", np.stack([picture] * 6), ["33 : 33 : 34"] * 6)
+    operation = vimc.Operation("Weighted grayscale", np.stack([image] * 6), ["33 : 33 : 34"] * 6)
     points = np.array([[0.0, 0], [1, 0], [5, 5], [6, 5]])
     pairs = distances.Pairs(np.linspace(0, 0.5, 1000), np.linspace(0.2, 1, 10**6))
     maps = {"stage 2": np.full((2, 12, 8, 4), 1 / 32), "stage 3": np.full((2, 12, 4, 2), 1 / 8)}
     figures = [
         ranked_lists.ranked_lists_figure([shown] * 3, "mser"),
-        vimc.vimc_figure(picture, [operation] * 3),
+        vimc.vimc_figure(image, [operation] * 3),
         embedding.embedding_figure(points, [4, 4, 9, int(large)], [0, 1, 0, 1]),
         distances.distances_figure({"cosine": pairs, "mser": pairs}),
-        masks.masks_figure(np.stack([picture] * 2), ["infrared, id 1", f"visible, id {large:.0f}"], maps),
+        masks.masks_figure(np.stack([image] * 2), ["infrared, id 1", f"visible, id {large:.0f}"], maps),
         curves.curves_figure({name: [(1, large), (140, large / 7)] for name in ("loss", "id", "lr")}, []),
         cmc.cmc_figure({ranking: {"sysu/indoor/10-shot": np.linspace(1, 99, 20)} for ranking in ("cosine", "mser")}),
     ]
@@ -232,15 +232,15 @@ def test_ranked_list_marks_right_and_wrong_by_colour_and_by_sign():
 # ------------------------------------------------------------------------------------------------------------- embedding
 
 
-def test_random_shared_identities_are_shown_and_their_pictures_spread():
+def test_random_shared_identities_are_shown_and_their_images_spread():
     pids = {Modality.VISIBLE: np.array([1, 2, 2, 2, 2, 2, 3]), Modality.INFRARED: np.array([3, 2, 4, 2])}
-    rows = embedding.pick_pictures(pids, identities=5, pictures=3)
+    rows = embedding.pick_images(pids, identities=5, images=3)
     assert rows[Modality.VISIBLE].tolist() == [1, 3, 5, 6] and rows[Modality.INFRARED].tolist() == [1, 3, 0]
     many = {modality: np.arange(100) for modality in Modality}
-    shown = [embedding.pick_pictures(many)[modality].tolist() for modality in Modality]
+    shown = [embedding.pick_images(many)[modality].tolist() for modality in Modality]
     assert shown[0] == shown[1] == sorted(set(shown[0])) != list(range(10)) and len(shown[0]) == 10
-    assert embedding.pick_pictures(many)[Modality.VISIBLE].tolist() == shown[0]  # the same in every run
-    alone = embedding.pick_pictures({Modality.VISIBLE: np.array([1]), Modality.INFRARED: np.array([2])})
+    assert embedding.pick_images(many)[Modality.VISIBLE].tolist() == shown[0]  # the same in every run
+    alone = embedding.pick_images({Modality.VISIBLE: np.array([1]), Modality.INFRARED: np.array([2])})
     assert [len(alone[modality]) for modality in Modality] == [0, 0]
 
 
@@ -291,11 +291,11 @@ def test_masks_are_those_that_the_adapter_sums_with():
     assert masks.collect_masks(torch.nn.Identity(), images) == {}
 
 
-def test_mask_values_are_laid_over_the_pictures():
+def test_mask_values_are_laid_over_the_images():
     values = np.zeros((2, 6, 2, 1), np.float32)
     values[0, :, 0], values[0, :, 1], values[1] = 0.25, 0.75, 0.5
-    pictures = np.stack([flat(40), flat(80)])
-    figure = masks.masks_figure(pictures, ["visible, id 1", "infrared, id 1"], {"stage 3": values})
+    images = np.stack([flat(40), flat(80)])
+    figure = masks.masks_figure(images, ["visible, id 1", "infrared, id 1"], {"stage 3": values})
     panels = np.reshape(figure.axes[:-1], (2, 1 + masks.MOST_MASKS))  # the last axes are the colour bar's
     assert [axes.get_title() for axes in panels[0, :2]] == ["image", "stage 3\nmask 1"]
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["visible, id 1", "infrared, id 1"]
@@ -323,27 +323,27 @@ def test_the_colour_bar_shows_what_a_weight_looks_like_over_an_image():
 # ------------------------------------------------------------------------------------------------------------------ VIMC
 
 
-def test_vimc_shows_what_the_operations_make_of_the_picture():
-    picture = torch.randint(0, 256, (3, 32, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    red, green, blue = picture.numpy()
+def test_vimc_shows_what_the_operations_make_of_the_image():
+    image = torch.randint(0, 256, (3, 32, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    red, green, blue = image.numpy()
     channel = {"R": red, "G": green, "B": blue}
-    gray, mixed, jittered = vimc.operations(picture, RECIPE, seed=3, count=4)
-    for result, text in zip(gray.pictures, gray.parameters):
+    gray, mixed, jittered = vimc.operations(image, RECIPE, seed=3, count=4)
+    for result, text in zip(gray.images, gray.parameters):
         weights = [int(share) / 100 for share in text.split(" : ")]
         assert abs(sum(weights) - 1) < 0.02
         expected = sum(weight * plane.astype(float) for weight, plane in zip(weights, (red, green, blue)))
         assert np.abs(result - expected[..., None]).max() <= 5  # the text is rounded to percents
-    for result, text in zip(mixed.pictures, mixed.parameters):
+    for result, text in zip(mixed.images, mixed.parameters):
         inside, outside = text.split(" in ")
         assert inside != outside and np.all(result[..., 0] == result[..., 2])
         patch = result[..., 0] != channel[outside]
         rows, columns = np.nonzero(patch)
         box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert np.all(result[..., 0][box] == channel[inside][box])
-    for result, text in zip(jittered.pictures, jittered.parameters):
+    for result, text in zip(jittered.images, jittered.parameters):
         name, keep = text.split(", a = ")
         gray_part = channel[name][..., None].astype(float)
-        expected = gray_part + float(keep) * (picture.permute(1, 2, 0).numpy() - gray_part)
+        expected = gray_part + float(keep) * (image.permute(1, 2, 0).numpy() - gray_part)
         assert np.abs(result - expected).max() <= 3
 
 

@@ -248,7 +248,7 @@ def test_a_new_ranker_has_its_columns_in_a_table_and_its_report(toy, run_main, s
         return [sys.executable, "-c", CHILD, *command(*arguments)[2:]]
 
     monkeypatch.setattr(reproduce, "Launcher", partial(Launcher, prepare=prepare))
-    monkeypatch.setattr(reproduce, "pictures_of", lambda outcome, gpu: {})
+    monkeypatch.setattr(reproduce, "figures_of", lambda outcome, gpu: {})
     assert reproduce.main([str(tmp_path / "small.yml"), "--gpu", "cpu", "--results", str(tmp_path / "results")]) == 0
     made = {path.suffix: path.read_text() for path in (tmp_path / "results" / "small").iterdir()}
     assert "Toy†" in made[".md"] and "Toy" in made[".tex"] and "12.50" in made[".md"]

@@ -15,8 +15,8 @@ from engine.retrieval.rankers import DEFAULT
 from tools.experiments.outcome import Cell, Outcome, OutcomeRow, RunState
 from tools.experiments.table import Column, Table, TableRow
 from tools.figures.style import DPI, new_figure, to_png
+from tools.report.captioned_figure import CaptionedFigure
 from tools.report.html.page import report_page
-from tools.report.pictures import Picture
 from tools.report.run_files import by_key, distinct, facts, setting, shared, shorten
 
 EVIL = "<script>alert(\"x\")</script> & 'co'"
@@ -111,8 +111,8 @@ def outcome(tmp_path) -> Outcome:
 
 
 @pytest.fixture
-def picture() -> Picture:
-    return Picture("Dots " + EVIL, "A caption " + EVIL, to_png(new_figure(1.0, 2.0)))
+def figure() -> CaptionedFigure:
+    return CaptionedFigure("Dots " + EVIL, "A caption " + EVIL, to_png(new_figure(1.0, 2.0)))
 
 
 def test_every_cell_shows_the_outcomes_number(outcome):
@@ -168,8 +168,8 @@ def test_every_run_shows_its_own_numbers_and_its_files(outcome):
     assert lines[7] == ["seed 8", "missing: not run yet", "config, log", "", "", "", "", ""]
 
 
-def test_nothing_leads_outside_the_page(outcome, picture):
-    html = report_page(outcome, {"whole, seed 8": [picture], "none": []})
+def test_nothing_leads_outside_the_page(outcome, figure):
+    html = report_page(outcome, {"whole, seed 8": [figure], "none": []})
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
     assert {link for link in page.links if not link.startswith("#")} == {"data:,"}
@@ -188,8 +188,8 @@ def test_every_number_leads_to_its_runs_and_these_to_their_files(outcome):
     assert [html.count(f'<a href="#{kind}-{n}">') for kind in ("config", "log") for n in (1, 2)] == [2, 1, 2, 1]
 
 
-def test_whatever_comes_from_outside_is_escaped(outcome, picture):
-    html = report_page(outcome, {"whole " + EVIL: [picture]})
+def test_whatever_comes_from_outside_is_escaped(outcome, figure):
+    html = report_page(outcome, {"whole " + EVIL: [figure]})
     assert "<script" not in html and html.count("&lt;script&gt;") > 10
     page = Page(html)
     assert page.texts["h1"] == ["Title " + EVIL] == page.texts["title"]
@@ -221,16 +221,16 @@ def test_a_page_says_what_it_was_made_with(outcome):
     assert any("uses the other queries" in text and "transductive" in text for text in page.texts["p"])
 
 
-def test_pictures_are_in_the_page(outcome, picture):
-    html = report_page(outcome, {"whole, seed 8": [picture]})
+def test_figures_are_in_the_page(outcome, figure):
+    html = report_page(outcome, {"whole, seed 8": [figure]})
     (source,) = Page(html).sources
-    assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == picture.png
+    assert base64.b64decode(source.removeprefix("data:image/png;base64,")) == figure.png
     assert f'width="{2 * 96}" height="96"' in html and DPI == 150
     assert 'id="figures"' not in report_page(outcome, {"whole, seed 8": []})
 
 
-def test_headings_and_tables_are_for_screen_readers_too(outcome, picture):
-    page = Page(report_page(outcome, {"whole, seed 8": [picture]}))
+def test_headings_and_tables_are_for_screen_readers_too(outcome, figure):
+    page = Page(report_page(outcome, {"whole, seed 8": [figure]}))
     assert None not in page.scopes and set(page.scopes) == {"col", "colgroup", "row", "rowgroup"}
     assert page.texts["caption"][:2] == ["p/1", "p/2"] and len(page.texts["caption"]) == len(page.tables)
     titles = ["Results", "Not finished", "What each row changes", "Figures", "Runs", "Configurations and logs"]

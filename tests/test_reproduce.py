@@ -352,13 +352,13 @@ def test_durations(seconds, text):
 
 @pytest.fixture
 def table(tmp_path, sysu_root, monkeypatch):
-    """table(**fields) -> the arguments of a table on the tiny drawn data set, its results below tmp_path."""
+    """table(**fields) -> the arguments of a table on the tiny synthetic data set, its results below tmp_path."""
     monkeypatch.chdir(HOME)
     fields = {
         "title": "Small", "cfg": "configs/Demo.yml", "seeds": [8], "protocols": ["sysu/all/1-shot"], "metrics": ["r1"],
         "rows": [{"name": "whole"}],
     }  # fmt: skip
-    monkeypatch.setattr(gallery, "run_pictures", lambda folder, device: [])
+    monkeypatch.setattr(gallery, "run_figures", lambda folder, device: [])
 
     def write(**changed) -> list[str]:
         path = tmp_path / "small.yml"

@@ -1,4 +1,4 @@
-"""The drawn data sets: layouts as published, the same bytes every time, colour that says nothing about the infrared."""
+"""The synthetic data sets: layouts as published, the same bytes every time, colour that says nothing about the infrared."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_same_bytes_with_two_workers_and_others_with_another_seed(sysu_root, tmp
     assert first["exp/rand_perm_cam.mat"] != other["exp/rand_perm_cam.mat"]
 
 
-def test_a_picture_depends_on_its_own_numbers_only(sysu_root, tmp_path):
+def test_an_image_depends_on_its_own_numbers_only(sysu_root, tmp_path):
     more = [*SMALL, "--test-ids", "5"]  # the last value counts
     assert make_synthetic.main([str(tmp_path / "more"), *more, "--workers", "1"]) == 0
     name = "cam6/0001/0002.jpg"
@@ -90,18 +90,18 @@ def test_rand_perm_cam_has_the_published_nesting_and_names_every_file(sysu_root)
 
 def test_every_identity_is_seen_in_both_spectra_and_some_miss_a_camera():
     plan = sysu_layout.sysu(seed=0, train=30, val=0, test=10, images=1, cameras=sysu_layout.SYSU_CAMERAS)
-    seen = {i: {p.camera for p in plan.pictures if p.identity == i} for i in range(1, 41)}
+    seen = {i: {p.camera for p in plan.images if p.identity == i} for i in range(1, 41)}
     assert all(s & {3, 6} and len(s & {1, 2, 4, 5}) >= 2 for s in seen.values())
     assert any(len(s) < 6 for s in seen.values())
     few = sysu_layout.sysu(seed=0, train=3, val=0, test=2, images=1, cameras=(1, 6))
-    assert {p.camera for p in few.pictures} == {1, 6} and len(few.pictures) == 10
+    assert {p.camera for p in few.images} == {1, 6} and len(few.images) == 10
 
 
 @pytest.mark.parametrize("camera, mode", [(1, "RGB"), (2, "RGB"), (3, "L"), (4, "RGB"), (5, "RGB"), (6, "L")])
-def test_sysu_pictures_have_the_channels_of_their_camera(sysu_root, camera, mode):
-    pictures = list(sysu_root.glob(f"cam{camera}/*/*.jpg"))
-    assert pictures
-    for path in pictures:
+def test_sysu_images_have_the_channels_of_their_camera(sysu_root, camera, mode):
+    paths = list(sysu_root.glob(f"cam{camera}/*/*.jpg"))
+    assert paths
+    for path in paths:
         with Image.open(path) as image:
             assert (image.mode, image.size, image.format) == (mode, (24, 48), "JPEG")
             assert np.asarray(image).std() > 5
@@ -128,7 +128,7 @@ def test_regdb_lists_halve_the_identities_in_every_trial(regdb_root):
     assert len(halves) > 3
 
 
-def test_regdb_pictures(regdb_root):
+def test_regdb_images(regdb_root):
     for folder, mode in (("Visible", "RGB"), ("Thermal", "L")):
         paths = list(regdb_root.glob(f"{folder}/*/*.bmp"))
         assert len(paths) == 15

@@ -57,7 +57,7 @@ def refusal(path: Path) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-def plan_of(path: Path, *overrides: str, data: str = "pictures", code: str = "code"):
+def plan_of(path: Path, *overrides: str, data: str = "images", code: str = "code"):
     around = Surroundings(lambda cfg, seed: f"{data} {cfg.trial}", lambda cfg: "float32", code)
     return make_plan(read_table(path), overrides, around)
 
@@ -188,7 +188,7 @@ def test_a_table_file_read(table_file):
     ]  # fmt: skip
     table = read_table(table_file(keys={"num_epoch": 3}, rows=rows))
     a, b = table.rows
-    assert (table.name, table.keys, table.seeds, table.pictures) == ("small", {"num_epoch": 3}, (8, 9), "a")
+    assert (table.name, table.keys, table.seeds, table.figure_row) == ("small", {"num_epoch": 3}, (8, 9), "a")
     assert (a.keys, a.tests, a.rankings) == ({"lr": 0.001, "mda_layers": (0, 0, 0, 0)}, None, ("cosine", "mser"))
     assert b.keys == {"lr": 0.001, "mda_layers": (0, 0, 0, 0), "mser_lambda": 1.0}
     assert (b.tests, b.rankings, b.published) == ("a", ("mser",), {Column("sysu/all/1-shot", "mser", "r1"): 50.0})

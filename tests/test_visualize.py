@@ -51,7 +51,7 @@ def refused(tmp_path, capsys):
     return run
 
 
-def test_all_pictures_of_a_run(finished):
+def test_all_figures_of_a_run(finished):
     visualize.main([str(finished), "--device", "cpu", "--small"])
     written = sorted((finished / "figures").iterdir())
     assert [path.name for path in written] == [f"{name}.png" for name in FILES]
@@ -60,7 +60,7 @@ def test_all_pictures_of_a_run(finished):
             assert image.format == "PNG" and 300 < image.width <= 720
 
 
-def test_one_picture_of_one_ranking(finished, tmp_path, capsys):
+def test_one_figure_of_one_ranking(finished, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     words = [str(finished), "--what", "ranked_lists", "--ranking", "cosine", "--protocol", "sysu/indoor/10-shot"]
     visualize.main([*words, "--queries", "2", "--device", "cpu", "--out", str(out), "num_workers", "0"])
@@ -77,14 +77,14 @@ def test_curves_agree_with_the_runs_rows(material, trained):
         assert curve[[0, 4, 9, 19]].tolist() == pytest.approx([row.r1, row.r5, row.r10, row.r20], abs=1e-4)
 
 
-def test_the_pictures_of_a_run_share_one_extraction(material, monkeypatch):
+def test_the_figures_of_a_run_share_one_extraction(material, monkeypatch):
     features, ranked = material.features, material.ranked(material.shown, "mser")
     monkeypatch.setattr(material.evaluator, "extract", lambda *_, **__: pytest.fail("extracted again"))
     assert [drawn.name for drawn in gallery.distances(material)] == ["distances"]
     assert material.features is features and material.ranked(material.shown, "mser") is ranked
 
 
-def test_ranked_lists_show_pictures_of_the_right_people(material):
+def test_ranked_lists_show_images_of_the_right_people(material):
     trial = material.ranked(material.shown, "cosine").shown
     found = gallery.ranked_list(material, trial, "best", 1, 0.5)
     query = material.benchmark.test.infrared[trial.trial.query[1]]
@@ -143,17 +143,17 @@ def test_parts_that_a_run_lacks_are_named():
         gallery.masks(without)
 
 
-def test_report_pictures_leave_out_what_cannot_be_made(finished, caplog, monkeypatch):
+def test_report_figures_leave_out_what_cannot_be_made(finished, caplog, monkeypatch):
     shutil.rmtree(finished / "tensorboard")
     rows = [line for line in (finished / "results.jsonl").read_text().splitlines() if '"train"' not in line]
     (finished / "results.jsonl").write_text("\n".join(rows) + "\n")
     monkeypatch.setattr(gallery, "DRAWINGS", {name: gallery.DRAWINGS[name] for name in ("curves", "masks", "vimc")})
-    pictures = gallery.run_pictures(finished, CPU)
-    assert [picture.title for picture in pictures] == ["Masks of the adapters", "VIMC"]
-    assert all(picture.caption and picture.png.startswith(b"\x89PNG") for picture in pictures)
+    figures = gallery.run_figures(finished, CPU)
+    assert [figure.title for figure in figures] == ["Masks of the adapters", "VIMC"]
+    assert all(figure.caption and figure.png.startswith(b"\x89PNG") for figure in figures)
     assert f"no figure curves: {finished}: no training curves" in caplog.text
 
 
-def test_report_pictures_of_a_folder_that_is_no_run(tmp_path, caplog):
-    assert gallery.run_pictures(tmp_path, CPU) == []
+def test_report_figures_of_a_folder_that_is_no_run(tmp_path, caplog):
+    assert gallery.run_figures(tmp_path, CPU) == []
     assert "no figures: " in caplog.text and "not a run folder" in caplog.text

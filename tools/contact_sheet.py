@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = require_folder(args.root, "cam1", "SYSU-MM01")
     cameras = sorted(root.glob("cam?"))
     rows = [[list_images(camera / person.name)[:1] for camera in cameras] for person in sorted(cameras[0].iterdir())]
-    complete = [[picture for (picture,) in row] for row in rows if all(row)][: args.ids]
+    complete = [[path for (path,) in row] for row in rows if all(row)][: args.ids]
     if not complete:
         raise UserError(f"{root}: no identity was seen by all of {len(cameras)} cameras")
     sheet(complete, args.height).save(args.out)

@@ -75,10 +75,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=expanded, required=True, metavar="GALLERY", help=out)
     parser.add_argument("--append", action="store_true", help="Add the images to the finished gallery in --out.")
     parser.add_argument(
-        "--batch", type=natural, default=64, help="Embed so many images at a time (default: %(default)s)."
+        "--batch", type=natural, default=64, help="Embed this number of images at a time (default: %(default)s)."
     )
     parser.add_argument(
-        "--workers", type=natural, help="Decode images in so many processes (default: one for each core, 8 at most)."
+        "--workers",
+        type=natural,
+        help="Decode images in this number of processes (default: one for each core, 8 at most).",
     )
     parser.add_argument("--device", help="Embed on cpu, cuda, cuda:N or mps (default: cuda where there is a GPU).")
     return parser.parse_intermixed_args(argv)

@@ -25,7 +25,7 @@ from tools.experiments.run_id import code_hash
 from tools.experiments.submit import Submitter
 from tools.experiments.surroundings import data_fingerprints, precision_of, slots_of
 from tools.experiments.table_options import build_parser, cluster_of
-from tools.report.gallery import pictures_of
+from tools.report.gallery import figures_of
 from tools.report.outcome_files import preview, write_outcome
 from utils.cli import exit_code
 from utils.interrupts import ended_as_by_ctrl_c
@@ -66,7 +66,7 @@ def reproduce(args: argparse.Namespace) -> Mapping[str, str]:
 
 def finish(outcome: Outcome, results: Path, slot: str) -> None:
     """Write the files, print the table and where it is."""
-    paths = write_outcome(outcome, results / outcome.table.name, partial(pictures_of, outcome, slot))
+    paths = write_outcome(outcome, results / outcome.table.name, partial(figures_of, outcome, slot))
     say("\n".join([preview(outcome), *map(str, paths)]))
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from engine.retrieval.rankers import PLAIN, RANKERS
+from tools.report.captioned_figure import write_png
 from tools.report.gallery import DRAWINGS, RANKED, draw
 from tools.report.opened_run import Choice, Material
-from tools.report.pictures import write_png
 from utils.cli import Parser, exit_code
 from utils.device import pick_device
 from utils.logging import log_to_terminal, logger
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     drawings = draw(material, names) if args.what == "all" else DRAWINGS[args.what](material)
     for drawn in drawings:
         path = folder / f"{drawn.name}.png"
-        write_png(path, drawn.picture.png)
+        write_png(path, drawn.figure.png)
         logger.info(f"written: {path}")
 
 

@@ -57,7 +57,7 @@ MAPPINGS = Form(
 )
 TABLE_FIELDS = {
     "base": BASES, "title": TEXT, "note": TEXT, "cfg": TEXT, "keys": MAPPING, "seeds": NUMBERS, "splits": NUMBERS,
-    "protocols": TEXTS, "metrics": TEXTS, "rows": MAPPINGS, "pictures": TEXT,
+    "protocols": TEXTS, "metrics": TEXTS, "rows": MAPPINGS, "pictures": TEXT,  # the word of files that people have
 }  # fmt: skip
 ROW_FIELDS = {"name": TEXT, "keys": MAPPING, "tests": TEXT, "ranking": TEXT, "published": MAPPING, "source": TEXT}
 NEEDED = ("title", "cfg", "seeds", "protocols", "metrics", "rows")

@@ -53,7 +53,7 @@ def read_table(path: Path) -> Table:
         protocols=tuple(fields["protocols"]),
         metrics=tuple(fields["metrics"]),
         rows=(),
-        pictures="",
+        figure_row="",
         rankers=rankers,
     )
     rows: dict[str, TableRow] = {}
@@ -61,9 +61,9 @@ def read_table(path: Path) -> Table:
         row = read_row(table, rows, number, given)
         rows[row.name] = row
     trained = [row.name for row in rows.values() if row.tests is None]
-    pictures = fields.get("pictures", trained[-1])
-    require_choices(path, "pictures", [pictures], trained)
-    return table._replace(rows=tuple(rows.values()), pictures=pictures)
+    figure_row = fields.get("pictures", trained[-1])
+    require_choices(path, "pictures", [figure_row], trained)
+    return table._replace(rows=tuple(rows.values()), figure_row=figure_row)
 
 
 def read_fields(path: Path, seen: Sequence[Path]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Table(NamedTuple):
     protocols: tuple[str, ...]
     metrics: tuple[str, ...]
     rows: tuple[TableRow, ...]
-    pictures: str  # the row whose first run the report's images are of
+    figure_row: str  # the row whose first run the report's figures are of
     rankers: tuple[str, ...]  # of every final test
 
     @property

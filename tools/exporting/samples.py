@@ -17,7 +17,7 @@ from tools.synthetic.render import SUPERSAMPLING, render
 from utils.errors import UserError
 
 COUNT = 5
-DRAWN = ((192, 96), (133, 61), (256, 128), (97, 45), (192, 96))  # (height, width) of drawn images
+SYNTHETIC_SIZES = ((192, 96), (133, 61), (256, 128), (97, 45), (192, 96))  # (height, width) of synthetic images
 
 
 def images_of(names: Sequence[str]) -> list[ndarray]:
@@ -36,10 +36,11 @@ def build_samples(cfg: CfgNode) -> tuple[list[ndarray], str]:
         records = [*test.visible[: COUNT - COUNT // 2], *test.infrared[: COUNT // 2]]
         return images_of([record.path for record in records]), f"test images of {cfg.dataset}"
     except UserError:
-        return [drawn(number, size) for number, size in enumerate(DRAWN)], "synthetic images, the data set is not here"
+        people = [synthetic_image(number, size) for number, size in enumerate(SYNTHETIC_SIZES)]
+        return people, "synthetic images, the data set is not here"
 
 
-def drawn(number: int, size: tuple[int, int]) -> ndarray:
+def synthetic_image(number: int, size: tuple[int, int]) -> ndarray:
     """A person, [h, w, 3] uint8; each second one before an infrared camera."""
 
     def chance(purpose: int) -> np.random.Generator:

@@ -16,7 +16,7 @@ from utils.types import Modality
 
 IDENTITIES = 10
 SEED = 0  # of the identities and of t-SNE
-PICTURES = 12  # of an identity in one modality
+IMAGES = 12  # of an identity in one modality
 # M. Petroff, Accessible color sequences for data visualization (arXiv:2107.02270): ten, for colour-blind readers too.
 COLOURS = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
 MODALITY_MARKERS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
@@ -25,8 +25,8 @@ SMALLEST = 4  # images
 LABEL_GAP = 0.2  # inches between a label and the points
 
 
-def pick_pictures(
-    pids: dict[Modality, np.ndarray], identities: int = IDENTITIES, pictures: int = PICTURES
+def pick_images(
+    pids: dict[Modality, np.ndarray], identities: int = IDENTITIES, images: int = IMAGES
 ) -> dict[Modality, np.ndarray]:
     """Rows to show of each modality, [n] int64: random identities that both have, evenly spread images of each.
 
@@ -35,7 +35,7 @@ def pick_pictures(
     both = np.intersect1d(pids[Modality.VISIBLE], pids[Modality.INFRARED])
     shared = np.sort(np.random.default_rng(SEED).permutation(both)[:identities])
     return {
-        modality: np.concatenate([_spread(np.flatnonzero(labels == pid), pictures) for pid in shared] or [np.arange(0)])
+        modality: np.concatenate([_spread(np.flatnonzero(labels == pid), images) for pid in shared] or [np.arange(0)])
         for modality, labels in pids.items()
     }
 

@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
 from models.modules.mda import ModalityDistributionAdapter
-from tools.figures.style import CLOSE, TEXT, WIDTH, new_figure, show_picture, styled
+from tools.figures.style import CLOSE, TEXT, WIDTH, new_figure, show_image, styled
 
 MOST_MASKS = 4  # of one adapter
 
@@ -41,7 +41,7 @@ def collect_masks(model: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
 
 
 @styled
-def masks_figure(pictures: np.ndarray, names: Sequence[str], masks: Mapping[str, np.ndarray]) -> Figure:
+def masks_figure(images: np.ndarray, names: Sequence[str], masks: Mapping[str, np.ndarray]) -> Figure:
     """A row for each image: itself, then every mask of every adapter over it.
 
     images: [N, H, W, 3] uint8. names: of the images. masks: {adapter's name: [N, M, h, w] float}, each map summing to 1;
@@ -53,16 +53,16 @@ def masks_figure(pictures: np.ndarray, names: Sequence[str], masks: Mapping[str,
         for m in range(min(MOST_MASKS, maps.shape[1]))
     ]
     top = max(float(values.max()) for _, values in shown)
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     columns = 1 + len(shown)
     size = min(0.85, (WIDTH - 1.3) / columns - 0.05)  # inches of an image's width
-    figure = new_figure(0.6 + len(pictures) * (0.2 + size * height / width), 1.3 + columns * (size + 0.05), CLOSE)
-    panels = figure.subplots(len(pictures), columns, squeeze=False)
-    for row, (picture, name) in enumerate(zip(pictures, names)):
-        show_picture(panels[row, 0], picture)
+    figure = new_figure(0.6 + len(images) * (0.2 + size * height / width), 1.3 + columns * (size + 0.05), CLOSE)
+    panels = figure.subplots(len(images), columns, squeeze=False)
+    for row, (image, name) in enumerate(zip(images, names)):
+        show_image(panels[row, 0], image)
         panels[row, 0].set_ylabel(name)
         for axes, (_, values) in zip(panels[row, 1:], shown):
-            layer = overlay(axes, picture, values[row], top)
+            layer = overlay(axes, image, values[row], top)
     for axes, title in zip(panels[0], ["image", *(title for title, _ in shown)]):
         axes.set_title(title, fontsize=TEXT)
     draw_bar(figure, panels[:, 1:], layer, top)
@@ -97,10 +97,10 @@ def glow() -> ListedColormap:
     return ListedColormap(colours)
 
 
-def overlay(axes: Axes, picture: np.ndarray, values: np.ndarray, top: float) -> AxesImage:
+def overlay(axes: Axes, image: np.ndarray, values: np.ndarray, top: float) -> AxesImage:
     """The image in grey [H, W, 3] with values [h, w] in 0..top over it; returns the layer of values."""
-    height, width = picture.shape[:2]
-    show_picture(axes, soft(picture.mean(axis=2)), cmap="gray", vmin=0, vmax=255)
+    height, width = image.shape[:2]
+    show_image(axes, soft(image.mean(axis=2)), cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     return axes.imshow(values, cmap=glow(), vmin=0, vmax=top, extent=extent, interpolation="nearest")
 

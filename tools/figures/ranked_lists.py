@@ -22,7 +22,7 @@ from tools.figures.style import (  # fmt: skip
     frame,
     new_figure,
     ranking_name,
-    show_picture,
+    show_image,
     styled,
 )
 from utils.types import Modality
@@ -110,6 +110,6 @@ def heading(shown: RankedList) -> str:
 
 
 def _draw(axes: Axes, person: Person, below: str, identity: str, colour: str, line) -> None:
-    show_picture(axes, person.pixels)
+    show_image(axes, person.pixels)
     frame(axes, colour, line, 2.5)
     axes.set_xlabel(f"{below}\n{identity}", color=colour, labelpad=4)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.figures.style import BLACK, CLOSE, CROSS, RIGHT, TEXT, TICK, WRONG, frame, new_figure, show_picture, styled
+from tools.figures.style import BLACK, CLOSE, CROSS, RIGHT, TEXT, TICK, WRONG, frame, new_figure, show_image, styled
 from tools.figures.style import to_png as plain_png
 
 COLUMNS = 10  # images that stand beside each other
@@ -68,7 +68,7 @@ def _draw(axes: Axes, tile: Tile, shape: tuple[int, int]) -> None:
         False: (CROSS + " ", WRONG, (0, (2, 1.2))),
         None: ("", BLACK, "-"),
     }[tile.right]
-    show_picture(axes, np.full((*shape, 3), 0xBB, dtype=np.uint8) if tile.pixels is None else tile.pixels)
+    show_image(axes, np.full((*shape, 3), 0xBB, dtype=np.uint8) if tile.pixels is None else tile.pixels)
     if tile.pixels is None:
         axes.text(0.5, 0.5, "image\nis gone", transform=axes.transAxes, ha="center", va="center")
     frame(axes, colour, style, 2.5 if sign else 1)

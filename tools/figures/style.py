@@ -89,7 +89,7 @@ def to_png(figure: Figure, small: bool = False) -> bytes:
     return reduced.getvalue()
 
 
-def show_picture(axes: Axes, pixels: Any, **settings: Any) -> None:
+def show_image(axes: Axes, pixels: Any, **settings: Any) -> None:
     """An image, [H, W, 3] uint8 or [H, W] float, without ticks and grid."""
     axes.imshow(pixels, **settings)
     axes.set(xticks=[], yticks=[])

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from data.augmentation.colour import cross_channel_cutmix, spectrum_jitter, weighted_grayscale
 from data.augmentation.mcja import Draws, Recipe, draw_colours
-from tools.figures.style import CLOSE, new_figure, show_picture, styled
+from tools.figures.style import CLOSE, new_figure, show_image, styled
 
 DRAWS = 6
-PICTURE = 0.85  # inches of its width
+IMAGE_WIDTH = 0.85  # inches of its width
 CHANNELS = "RGB"
 
 
@@ -23,15 +23,15 @@ class Operation(NamedTuple):
     """One operation on one image, drawn several times."""
 
     name: str
-    pictures: np.ndarray  # [n, H, W, 3] uint8
+    images: np.ndarray  # [n, H, W, 3] uint8
     parameters: Sequence[str]  # what was drawn, for each
 
 
-def operations(picture: Tensor, recipe: Recipe, seed: int, count: int = DRAWS) -> list[Operation]:
+def operations(image: Tensor, recipe: Recipe, seed: int, count: int = DRAWS) -> list[Operation]:
     """The three operations, `count` times each, with random draws as in training; [3, H, W] uint8, visible."""
-    images = picture.expand(count, *picture.shape)
+    images = image.expand(count, *image.shape)
     draws = Draws(count, torch.Generator().manual_seed(seed))
-    drawn = draw_colours(recipe, draws, *picture.shape[1:])
+    drawn = draw_colours(recipe, draws, *image.shape[1:])
     pairs = [[CHANNELS[channel] for channel in pair] for pair in drawn.channels.tolist()]
     return [
         Operation(
@@ -61,14 +61,14 @@ def pixels(images: Tensor) -> np.ndarray:
 def vimc_figure(original: np.ndarray, shown: Sequence[Operation]) -> Figure:
     """The image, [H, W, 3] uint8, and a row for each operation with what was drawn under each result."""
     height, width = original.shape[:2]
-    columns = 1 + len(shown[0].pictures)
-    figure = new_figure(len(shown) * (0.6 + PICTURE * height / width), columns * (PICTURE + 0.1), CLOSE)
+    columns = 1 + len(shown[0].images)
+    figure = new_figure(len(shown) * (0.6 + IMAGE_WIDTH * height / width), columns * (IMAGE_WIDTH + 0.1), CLOSE)
     for part, operation in zip(figure.subfigures(len(shown), 1), shown):
         part.suptitle(operation.name, x=0.01, ha="left")
         panels = part.subplots(1, columns)
-        show_picture(panels[0], original)
+        show_image(panels[0], original)
         panels[0].set_xlabel("original")
-        for axes, picture, parameters in zip(panels[1:], operation.pictures, operation.parameters):
-            show_picture(axes, picture)
+        for axes, image, parameters in zip(panels[1:], operation.images, operation.parameters):
+            show_image(axes, image)
             axes.set_xlabel(parameters)
     return figure

@@ -1,4 +1,4 @@
-"""The images of a run by the names that --what knows: from its material to PNG files with their captions."""
+"""The figures of a run by the names that --what knows: from its material to PNG files with their captions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engine.retrieval.ranked import KeptTrial, first_match, nearest, pairs_of
 from tools.experiments.outcome import Outcome
 from tools.figures.cmc import cmc_curve, cmc_figure
 from tools.figures.distance_densities import Pairs, distances_figure
-from tools.figures.embedding_map import SMALLEST, embedding_figure, flatten, pick_pictures
+from tools.figures.embedding_map import SMALLEST, embedding_figure, flatten, pick_images
 from tools.figures.masks import MOST_MASKS, masks_figure
 from tools.figures.ranked_lists import PLACES, Found, Person, RankedList, pick_queries, ranked_lists_figure
 from tools.figures.style import MODALITY_NAMES, ranking_name, to_png
 from tools.figures.training_curves import curves_figure, progress_curves
 from tools.figures.vimc_examples import operations, pixels, vimc_figure
+from tools.report.captioned_figure import CaptionedFigure
 from tools.report.opened_run import Choice, Material
-from tools.report.pictures import Picture
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.logging import logger
@@ -31,10 +31,10 @@ MASKED_IDENTITIES = 2
 
 
 class Drawn(NamedTuple):
-    """An image and the name of its file."""
+    """A figure and the name of its file."""
 
     name: str  # without suffix
-    picture: Picture
+    figure: CaptionedFigure
 
 
 def curves(material: Material) -> list[Drawn]:
@@ -46,7 +46,7 @@ def curves(material: Material) -> list[Drawn]:
         "Means of each epoch, from the run's TensorBoard files; rank-1 and mAP during training from results.jsonl. "
         "Epoch 0 is the model before training."
     )
-    return [Drawn("curves", Picture("Training curves", caption, _png(material, figure)))]
+    return [Drawn("curves", CaptionedFigure("Training curves", caption, _png(material, figure)))]
 
 
 def cmc(material: Material) -> list[Drawn]:
@@ -58,7 +58,7 @@ def cmc(material: Material) -> list[Drawn]:
         "The share of the queries whose identity is among the first k identities of the ranked gallery, mean over the "
         "trials of each protocol. The vertical axis does not begin at 0."
     )
-    return [Drawn("cmc", Picture("CMC curves", caption, _png(material, cmc_figure(found))))]
+    return [Drawn("cmc", CaptionedFigure("CMC curves", caption, _png(material, cmc_figure(found))))]
 
 
 def distances(material: Material) -> list[Drawn]:
@@ -73,9 +73,8 @@ def distances(material: Material) -> list[Drawn]:
         f"Distances of all pairs of a query and a gallery image that count in {_trial(material)}. The overlap is the "
         "share that the two distributions have in common: 0 % if one threshold would part them, 100 % if they are alike."
     )
-    return [
-        Drawn("distances", Picture("Distances across the modalities", caption, _png(material, distances_figure(found))))
-    ]
+    png = _png(material, distances_figure(found))
+    return [Drawn("distances", CaptionedFigure("Distances across the modalities", caption, png))]
 
 
 def ranked_lists(material: Material) -> list[Drawn]:
@@ -98,7 +97,7 @@ def ranked_lists(material: Material) -> list[Drawn]:
         )
         title = f"Ranked lists, {ranking_name(ranking)}"
         png = _png(material, ranked_lists_figure(lists, ranking))
-        drawn.append(Drawn(f"ranked_lists_{ranking}", Picture(title, caption, png)))
+        drawn.append(Drawn(f"ranked_lists_{ranking}", CaptionedFigure(title, caption, png)))
     return drawn
 
 
@@ -121,7 +120,7 @@ def ranked_list(material: Material, trial: KeptTrial, kind: str, row: int, preci
 def embedding(material: Material) -> list[Drawn]:
     """Raises UserError where too few identities have images in both modalities."""
     features = material.features
-    rows = pick_pictures({modality: side.pids.cpu().numpy() for modality, side in features.items()})
+    rows = pick_images({modality: side.pids.cpu().numpy() for modality, side in features.items()})
     chosen = [(features[m].embeddings[0][rows[m]].cpu().numpy(), features[m].pids[rows[m]].cpu().numpy()) for m in rows]
     modalities = np.concatenate([np.full(len(rows[m]), int(m)) for m in rows])
     if len(modalities) < SMALLEST:
@@ -133,8 +132,8 @@ def embedding(material: Material) -> list[Drawn]:
         "A colour and a number stand for an identity, circles for visible and triangles for infrared images. A model that "
         "aligns the modalities puts circles and triangles of one colour together. Distances between far groups mean little."
     )
-    picture = Picture("Map of the embeddings", caption, _png(material, embedding_figure(points, pids, modalities)))
-    return [Drawn("embedding", picture)]
+    png = _png(material, embedding_figure(points, pids, modalities))
+    return [Drawn("embedding", CaptionedFigure("Map of the embeddings", caption, png))]
 
 
 def masks(material: Material) -> list[Drawn]:
@@ -143,7 +142,7 @@ def masks(material: Material) -> list[Drawn]:
     found = material.masks(records)
     if not found:
         raise UserError(f"{material.folder}: the model has no MDA adapters (mda_layers), so there are no masks")
-    pictures = np.stack([pixels(material.picture(record)) for record in records])
+    images = np.stack([pixels(material.image(record)) for record in records])
     names = [f"{MODALITY_NAMES[record.modality]}, id {record.pid}" for record in records]
     caption = (
         "The spatial masks of the last modality distribution adapter of each stage that has one, over test images. Each "
@@ -151,9 +150,8 @@ def masks(material: Material) -> list[Drawn]:
         "looks over dark (left) to bright (right) parts of an image; at weight 0 the grey image is seen as it is. "
         f"Each adapter has {next(iter(found.values())).shape[1]} masks; {MOST_MASKS} at most are shown."
     )
-    return [
-        Drawn("masks", Picture("Masks of the adapters", caption, _png(material, masks_figure(pictures, names, found))))
-    ]
+    png = _png(material, masks_figure(images, names, found))
+    return [Drawn("masks", CaptionedFigure("Masks of the adapters", caption, png))]
 
 
 def vimc(material: Material) -> list[Drawn]:
@@ -161,13 +159,13 @@ def vimc(material: Material) -> list[Drawn]:
     visible = [record for record in material.benchmark.train if record.modality == Modality.VISIBLE]
     if not visible:
         raise UserError(f"{material.folder}: no training image is visible, and VIMC changes no other")
-    picture = material.picture(visible[0])
-    figure = vimc_figure(pixels(picture), operations(picture, material.recipe, seed=material.record["seed"]))
+    image = material.image(visible[0])
+    figure = vimc_figure(pixels(image), operations(image, material.recipe, seed=material.record["seed"]))
     caption = (
         "What the visible-infrared modality coordinator makes of one visible training image, with the random draws of "
         "training: in training one of these (or a hue shift) is applied to a visible image with p = 1/8 each."
     )
-    return [Drawn("vimc", Picture("VIMC", caption, _png(material, figure)))]
+    return [Drawn("vimc", CaptionedFigure("VIMC", caption, _png(material, figure)))]
 
 
 DRAWINGS: Mapping[str, Callable[[Material], list[Drawn]]] = {
@@ -177,7 +175,7 @@ RANKED = {"cmc", "ranked_lists", "distances"}  # those that need rankings
 
 
 def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
-    """The named images, one after the other; one that this run has no material for is left out, with a warning."""
+    """The named figures, one after the other; one that this run has no material for is left out, with a warning."""
     for name in names:
         try:
             yield from DRAWINGS[name](material)
@@ -185,21 +183,21 @@ def draw(material: Material, names: Sequence[str]) -> Iterator[Drawn]:
             logger.warning(f"no figure {name}: {error}")
 
 
-def run_pictures(folder: Path, device: torch.device) -> list[Picture]:
-    """All images that can be made of a run; a warning says which could not, and why."""
+def run_figures(folder: Path, device: torch.device) -> list[CaptionedFigure]:
+    """All figures that can be made of a run; a warning says which could not, and why."""
     try:
         material = Material(folder, device, Choice())
     except UserError as error:
         logger.warning(f"no figures: {error}")
         return []
-    return [drawn.picture for drawn in draw(material, list(DRAWINGS))]
+    return [drawn.figure for drawn in draw(material, list(DRAWINGS))]
 
 
-def pictures_of(outcome: Outcome, device: str) -> dict[str, list[Picture]]:
-    """Images of the first finished run of the row that the table names for them; {} before there is one."""
-    (row,) = (row for row in outcome.rows if row.name == outcome.table.pictures)
+def figures_of(outcome: Outcome, device: str) -> dict[str, list[CaptionedFigure]]:
+    """Figures of the first finished run of the row that the table names for them; {} before there is one."""
+    (row,) = (row for row in outcome.rows if row.name == outcome.table.figure_row)
     finished = [run for run in row.runs if run.state == "finished"]
-    return {f"{row.name}, {run.label}": run_pictures(run.folder, pick_device(device)) for run in finished[:1]}
+    return {f"{row.name}, {run.label}": run_figures(run.folder, pick_device(device)) for run in finished[:1]}
 
 
 def _png(material: Material, figure: Figure) -> bytes:
@@ -211,7 +209,7 @@ def _trial(material: Material) -> str:
 
 
 def _person(material: Material, record: Record) -> Person:
-    return Person(pixels(material.picture(record)), record.pid, record.camera)
+    return Person(pixels(material.image(record)), record.pid, record.camera)
 
 
 def _both_modalities(material: Material) -> list[Record]:

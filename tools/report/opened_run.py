@@ -119,11 +119,11 @@ class Material:
         """The test images of a modality, as rows of its features."""
         return self.benchmark.test.records[modality]
 
-    def picture(self, record: Record) -> Tensor:
+    def image(self, record: Record) -> Tensor:
         """As the model gets it, [3, H, W] uint8."""
         return load_image(record.path, self.cfg.image_size)
 
     def masks(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         """The masks that the model's adapters lay over these images (tools/figures/masks.py)."""
-        images = torch.stack([self.picture(record) for record in records]).to(self.device)
+        images = torch.stack([self.image(record) for record in records]).to(self.device)
         return collect_masks(self.model, normalise(images))

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tools.experiments.outcome import Outcome
+from tools.report.captioned_figure import CaptionedFigure
 from tools.report.csv_table import spreadsheet
 from tools.report.html.page import report_page
 from tools.report.latex import latex
 from tools.report.markdown import main_table, markdown
-from tools.report.pictures import Picture
 from tools.report.wording import remarks, troubles
 from utils.errors import UserError
 from utils.files import write_text
@@ -18,10 +18,12 @@ from utils.files import write_text
 REPORT = "report.html"
 
 
-def write_outcome(outcome: Outcome, folder: Path, draw: Callable[[], Mapping[str, Sequence[Picture]]]) -> list[Path]:
+def write_outcome(
+    outcome: Outcome, folder: Path, draw: Callable[[], Mapping[str, Sequence[CaptionedFigure]]]
+) -> list[Path]:
     """Write a table's files into `folder`; their paths. UserError where they cannot be written.
 
-    draw: makes the report's images, which takes longer than the rest: a report whose table is the same is left alone.
+    draw: makes the report's figures, which takes longer than the rest: a report whose table is the same is left alone.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

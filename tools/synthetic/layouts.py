@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from data.sets import llcm
 from data.sets.sysu import INFRARED_CAMERAS, VISIBLE_CAMERAS
 from data.sets.sysu_lists import NUM_TRIALS
-from tools.synthetic.planned import CameraSpec, Picture, Plan, generator
+from tools.synthetic.planned import CameraSpec, Plan, PlannedImage, generator
 from tools.synthetic.sysu_layout import SYSU_CAMERAS, sysu
 from utils.types import Modality
 
@@ -38,14 +38,14 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
     """A made-up RegDB: every identity has `images` images of either kind; ten random halvings into train and test."""
     rng = generator(seed, 2)
     cameras = {c: CameraSpec(c, folder == "Thermal", 1) for c, folder in REGDB_FOLDERS.items()}
-    pictures = [
-        Picture(f"{folder}/{i}/{folder.lower()}_{i:04d}_{n:02d}.bmp", i, c, n)
+    planned = [
+        PlannedImage(f"{folder}/{i}/{folder.lower()}_{i:04d}_{n:02d}.bmp", i, c, n)
         for c, folder in REGDB_FOLDERS.items()
         for i in range(1, ids + 1)
         for n in range(1, images + 1)
     ]
     paths: dict[tuple[int, int], list[str]] = {}
-    for p in pictures:
+    for p in planned:
         paths.setdefault((p.camera, p.identity), []).append(p.path)
     files = {}
     for trial in range(1, NUM_TRIALS + 1):
@@ -55,10 +55,10 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
                 lines = [f"{path} {label}\n" for label, i in enumerate(chosen) for path in paths[c, int(i)]]
                 files[f"idx/{split}_{folder.lower()}_{trial}.txt"] = "".join(lines).encode()
     summary = (
-        f"{len(pictures)} images of {ids} identities: {ids * images} visible, {ids * images} thermal; "
+        f"{len(planned)} images of {ids} identities: {ids * images} visible, {ids * images} thermal; "
         f"{NUM_TRIALS} splits of {ids // 2} training and {ids - ids // 2} test identities"
     )
-    return Plan(cameras, pictures, files, summary)
+    return Plan(cameras, planned, files, summary)
 
 
 # --------------------------------------------------------------------------------------------------------- LLCM
@@ -69,7 +69,7 @@ def plan_llcm(seed: int, train: int, test: int, images: int, cameras: tuple[int,
 
     Every camera is two sensors at one place, one of either modality; camera 3 has no infrared one.
     """
-    specs, pictures = {}, []
+    specs, planned = {}, []
     lists: dict[str, list[str]] = {kind: [] for kind in llcm.FILES.values()}
     for modality, kind in llcm.FILES.items():
         for c in cameras:
@@ -81,13 +81,13 @@ def plan_llcm(seed: int, train: int, test: int, images: int, cameras: tuple[int,
                 folder = f"{kind}/{identity:04d}" if identity < train else f"test_{kind}/cam{c}/{identity:04d}"
                 for n in range(1, images + 1):
                     path = f"{folder}/{identity:04d}_c{c:02d}_s{n:06d}_f{n}_{kind}.jpg"
-                    pictures.append(Picture(path, identity + 1, spec.number, n))
+                    planned.append(PlannedImage(path, identity + 1, spec.number, n))
                     if identity < train:
                         lists[kind].append(f"{path} {identity}\n")
     files = {f"idx/train_{kind}.txt": "".join(sorted(lines)).encode() for kind, lines in lists.items()}
     files["idx/test_id.txt"] = (",".join(map(str, range(train, train + test))) + "\n").encode()
-    summary = f"{len(pictures)} images of {train} training and {test} test identities, {len(specs)} sensors"
-    return Plan(specs, pictures, files, summary)
+    summary = f"{len(planned)} images of {train} training and {test} test identities, {len(specs)} sensors"
+    return Plan(specs, planned, files, summary)
 
 
 # --------------------------------------------------------------------------------------------------- own images
@@ -98,8 +98,8 @@ OWN_VISIBLE, OWN_INFRARED = (1, 2), (3, 4)
 def plan_own(train: int, test: int, images: int, cameras: tuple[int, ...]) -> Plan:
     """Images as people put them into two folders: identities 1.. are for training, then for test."""
     specs = {c: CameraSpec(c, c in OWN_INFRARED, c) for c in cameras}
-    pictures = [
-        Picture(
+    planned = [
+        PlannedImage(
             f"{'train' if i <= train else 'test'}/{'infrared' if spec.infrared else 'visible'}/{i:04d}/{i:04d}_c{c}_{n:04d}.jpg",
             i,
             c,
@@ -109,7 +109,7 @@ def plan_own(train: int, test: int, images: int, cameras: tuple[int, ...]) -> Pl
         for i in range(1, train + test + 1)
         for n in range(1, images + 1)
     ]
-    return Plan(specs, pictures, {}, f"{len(pictures)} images of {train} training and {test} test identities, {len(specs)} cameras")  # fmt: skip
+    return Plan(specs, planned, {}, f"{len(planned)} images of {train} training and {test} test identities, {len(specs)} cameras")  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------ by name

@@ -13,7 +13,7 @@ class CameraSpec(NamedTuple):
     place: int
 
 
-class Picture(NamedTuple):
+class PlannedImage(NamedTuple):
     """One file to draw."""
 
     path: str  # relative to the data set's root
@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     """A whole data set before it is drawn."""
 
     cameras: dict[int, CameraSpec]
-    pictures: list[Picture]
+    images: list[PlannedImage]
     files: dict[str, bytes]  # lists, by path relative to the root
     summary: str  # one line of counts
 

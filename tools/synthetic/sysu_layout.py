@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from data.sets.sysu import INFRARED_CAMERAS, VISIBLE_CAMERAS
 from data.sets.sysu_lists import NUM_TRIALS, identity_of, load_variable
-from tools.synthetic.planned import CameraSpec, Picture, Plan, generator
+from tools.synthetic.planned import CameraSpec, Plan, PlannedImage, generator
 from utils.errors import UserError
 
 SYSU_CAMERAS = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
@@ -37,8 +37,8 @@ def plan_sysu(permutations: list[list[np.ndarray]], train: list[int], val: list[
     never saw the identity.
     """
     cameras = {c: CameraSpec(c, c in INFRARED_CAMERAS, 2 if c == 3 else c) for c in SYSU_CAMERAS}
-    pictures = [
-        Picture(f"cam{c}/{i:04d}/{n:04d}.jpg", i, c, n)
+    planned = [
+        PlannedImage(f"cam{c}/{i:04d}/{n:04d}.jpg", i, c, n)
         for c in SYSU_CAMERAS
         for i, rows in enumerate(permutations[c - 1], 1)
         for n in range(1, rows.shape[1] + 1)
@@ -47,17 +47,17 @@ def plan_sysu(permutations: list[list[np.ndarray]], train: list[int], val: list[
     for name, ids in (("train_id", train), ("val_id", val), ("test_id", test)):
         files[f"exp/{name}.txt"] = (",".join(map(str, ids)) + "\n").encode()
         files[f"exp/{name}.mat"] = mat_bytes(id=np.array(ids, np.uint16)[None, :])
-    return Plan(cameras, pictures, files, _sysu_summary(pictures, train, val, test))
+    return Plan(cameras, planned, files, _sysu_summary(planned, train, val, test))
 
 
-def _sysu_summary(pictures: list[Picture], train: list[int], val: list[int], test: list[int]) -> str:
+def _sysu_summary(planned: list[PlannedImage], train: list[int], val: list[int], test: list[int]) -> str:
     kept, tested = set(train) | set(val), set(test)
     counts = {(split, infrared): 0 for split in ("train", "test") for infrared in (False, True)}
-    for p in pictures:
+    for p in planned:
         if p.identity in kept or p.identity in tested:
             counts["train" if p.identity in kept else "test", p.camera in INFRARED_CAMERAS] += 1
     return (
-        f"{len(pictures)} images; {len(kept)} training identities ({len(val)} of them for validation): "
+        f"{len(planned)} images; {len(kept)} training identities ({len(val)} of them for validation): "
         f"{counts['train', False]} visible, {counts['train', True]} infrared; {len(tested)} test identities: "
         f"{counts['test', False]} visible, {counts['test', True]} infrared"
     )

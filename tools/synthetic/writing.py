@@ -16,7 +16,7 @@ from PIL import Image
 
 from tools.synthetic.camera import Camera, sample_camera
 from tools.synthetic.person import sample_identity
-from tools.synthetic.planned import CameraSpec, Picture, Plan
+from tools.synthetic.planned import CameraSpec, Plan, PlannedImage
 from tools.synthetic.render import SUPERSAMPLING, render
 from utils.limits import cores
 
@@ -30,7 +30,7 @@ class Job(NamedTuple):
     seed: int
     size: tuple[int, int]
     cameras: dict[int, CameraSpec]
-    pictures: list[Picture]
+    images: list[PlannedImage]
 
 
 @lru_cache(maxsize=16)
@@ -47,10 +47,10 @@ def camera_of(seed: int, spec: CameraSpec, height: int, width: int) -> Camera:
 
 def draw(job: Job) -> int:
     """Write the images of one identity that are not there yet; returns the number of all of them."""
-    missing = [p for p in job.pictures if not is_drawn(job.root / p.path)]
+    missing = [p for p in job.images if not is_drawn(job.root / p.path)]
     if not missing:
-        return len(job.pictures)
-    person = sample_identity(np.random.default_rng((job.seed, job.pictures[0].identity, 0, 0)))
+        return len(job.images)
+    person = sample_identity(np.random.default_rng((job.seed, job.images[0].identity, 0, 0)))
     for p in missing:
         camera = camera_of(job.seed, job.cameras[p.camera], *job.size)
         pixels = render(person, camera, np.random.default_rng((job.seed, p.identity, p.camera, p.number)), *job.size)
@@ -59,7 +59,7 @@ def draw(job: Job) -> int:
         part = path.with_name(f".{path.name}")  # renamed when it is whole, so that an interrupted one is drawn again
         Image.fromarray(pixels).save(part, **FORMATS[path.suffix])
         part.replace(path)
-    return len(job.pictures)
+    return len(job.images)
 
 
 def is_drawn(path: Path) -> bool:
@@ -90,19 +90,19 @@ def draw_all(jobs: list[Job], workers: int) -> Iterator[int]:
 
 def write(root: Path, plan: Plan, seed: int, size: tuple[int, int], workers: int | None) -> None:
     """Fill the folder `root` with the planned data set, images of size (height, width); those that are there stay."""
-    by_identity = sorted(plan.pictures, key=lambda p: p.identity)
+    by_identity = sorted(plan.images, key=lambda p: p.identity)
     jobs = [
         Job(root, seed, size, plan.cameras, list(group))
         for _, group in itertools.groupby(by_identity, key=lambda p: p.identity)
     ]
     if workers is None:  # a process takes about as long to start as 150 images to draw
-        workers = max(1, min(cores(), len(plan.pictures) // 300))
+        workers = max(1, min(cores(), len(plan.images) // 300))
     done, told = 0, time.monotonic()
     for count in draw_all(jobs, min(workers, len(jobs))):
         done += count
         if time.monotonic() - told > 15:
             told = time.monotonic()
-            print(f"{done} of {len(plan.pictures)} images", file=sys.stderr, flush=True)
+            print(f"{done} of {len(plan.images)} images", file=sys.stderr, flush=True)
     for name, content in plan.files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from tools.figures.style import DPI
-from tools.report.pictures import Picture
+from tools.report.captioned_figure import CaptionedFigure
 
 CSS_DPI = 96
 
@@ -40,12 +40,10 @@ def scrolling(label: str, *content: str, **attributes: str | int) -> str:
     return tag("div", *content, class_=kind, tabindex=0, role="region", aria_label=label, **attributes)
 
 
-def figure(picture: Picture) -> str:
-    """The image inside the page, in its natural size on paper, with its caption."""
-    width, height = (round(side * CSS_DPI / DPI) for side in struct.unpack(">II", picture.png[16:24]))
-    source = "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
-    image = (
-        f'<img src="{source}" width="{width}" height="{height}" alt="{escape(f"{picture.title}. {picture.caption}")}">'
-    )
-    caption = tag("figcaption", text("strong", f"{picture.title}."), " ", escape(picture.caption))
+def figure(shown: CaptionedFigure) -> str:
+    """The figure inside the page, in its natural size on paper, with its caption."""
+    width, height = (round(side * CSS_DPI / DPI) for side in struct.unpack(">II", shown.png[16:24]))
+    source = "data:image/png;base64," + base64.b64encode(shown.png).decode("ascii")
+    image = f'<img src="{source}" width="{width}" height="{height}" alt="{escape(f"{shown.title}. {shown.caption}")}">'
+    caption = tag("figcaption", text("strong", f"{shown.title}."), " ", escape(shown.caption))
     return tag("figure", image, caption)

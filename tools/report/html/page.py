@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.experiments.outcome import Outcome
+from tools.report.captioned_figure import CaptionedFigure
 from tools.report.html.css import STYLE
 from tools.report.html.markup import figure, items, pairs, tag, text
 from tools.report.html.run_articles import run_articles
 from tools.report.html.tables import change_table, result_table, run_table
-from tools.report.pictures import Picture
 from tools.report.run_files import RunFiles, distinct, read_run
 from tools.report.wording import remarks, troubles
 
@@ -27,17 +27,17 @@ class Section(NamedTuple):
     content: Sequence[str]
 
 
-def report_page(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]]) -> str:
-    """The page. images: by what they are of, such as "all, seed 8". Reads the runs' configurations and logs."""
+def report_page(outcome: Outcome, figures: Mapping[str, Sequence[CaptionedFigure]]) -> str:
+    """The page. figures: by what they are of, such as "all, seed 8". Reads the runs' configurations and logs."""
     folders = dict.fromkeys(run.folder for row in outcome.rows for run in row.runs if run.folder is not None)
-    return render(outcome, pictures, {folder: read_run(folder) for folder in folders})
+    return render(outcome, figures, {folder: read_run(folder) for folder in folders})
 
 
-def render(outcome: Outcome, pictures: Mapping[str, Sequence[Picture]], files: Mapping[Path, RunFiles]) -> str:
+def render(outcome: Outcome, figures: Mapping[str, Sequence[CaptionedFigure]], files: Mapping[Path, RunFiles]) -> str:
     """The page from what was read. files: of each run folder; rows that test one model share it."""
     table, failed = outcome.table, troubles(outcome.rows)
     results = (result_table(outcome, protocol, list(files.values())) for protocol in table.protocols)
-    shown = [part for name, drawn in pictures.items() if drawn for part in gallery(name, drawn)]
+    shown = [part for name, drawn in figures.items() if drawn for part in gallery(name, drawn)]
     sections = [
         Section("results", "Results", [tag("div", tag("div", *results), tag("div", *notes(outcome)), class_="beside")]),
         Section("unfinished", "Not finished", [items(map(escape, failed))] if failed else []),
@@ -87,5 +87,5 @@ def notes(outcome: Outcome) -> list[str]:
     return [*lines, text("p", "Click a number to see the runs behind it.", class_="note click")]
 
 
-def gallery(name: str, pictures: Sequence[Picture]) -> list[str]:
-    return [text("h3", name), *map(figure, pictures)]
+def gallery(name: str, figures: Sequence[CaptionedFigure]) -> list[str]:
+    return [text("h3", name), *map(figure, figures)]

@@ -1,4 +1,4 @@
-"""An image of the report, and its file."""
+"""A figure of the report with its caption, and its file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from utils.errors import UserError
 from utils.files import write_bytes
 
 
-class Picture(NamedTuple):
-    """One image of a run, ready to be shown."""
+class CaptionedFigure(NamedTuple):
+    """A figure of a run, ready to be shown."""
 
     title: str
     caption: str  # what is seen, and how to read it
@@ -18,7 +18,7 @@ class Picture(NamedTuple):
 
 
 def write_png(path: Path, png: bytes) -> None:
-    """Replace an image's file at once, its folder made where needed. UserError where it cannot be written."""
+    """Replace a figure's file at once, its folder made where needed. UserError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
