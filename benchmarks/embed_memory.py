@@ -2,7 +2,7 @@
 
 python -m benchmarks.embed_memory [--rows 20000 200000] [--workers 2] [--folder FOLDER]
 
-The images are links to one drawn image of 64x32, a thousand in a folder; a network of one layer gives vectors of 2048
+The images are links to one synthetic image of 64x32, a thousand in a folder; a network of one layer gives vectors of 2048
 dimensions, so that the time is that of everything but the network. A gallery is made in a folder of its own, then opened
 as tools.search does, and a thousand images are added to it. "Peak" is the most main memory that this process held so
 far, without the loader processes, so that the order of --rows is that of the work: smallest first.
@@ -88,15 +88,15 @@ def sources(images: Path):
 
 
 def links(folder: Path, count: int) -> Path:
-    """A folder with as many names of one drawn image, a thousand in each folder."""
+    """A folder with as many names of one synthetic image, a thousand in each folder."""
     folder.mkdir()
-    drawn = folder / "drawn"
+    original = folder / "original"
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(drawn, format="JPEG")
+    Image.fromarray(pixels).save(original, format="JPEG")
     for row in range(count):
         place = folder / f"{row // IN_FOLDER:04d}"
         place.mkdir(exist_ok=True)
-        os.symlink(drawn, place / f"{row // IN_FOLDER:04d}_c{row % 6 + 1}s1_{row:06d}.jpg")
+        os.symlink(original, place / f"{row // IN_FOLDER:04d}_c{row % 6 + 1}s1_{row:06d}.jpg")
     return folder
 
 
@@ -107,9 +107,11 @@ def peak() -> float:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m benchmarks.embed_memory", description=__doc__)
-    rows = "Make a gallery of so many images, one after the other (default: 20000 200000)."
+    rows = "Make a gallery of this number of images, one after the other (default: 20000 200000)."
     parser.add_argument("--rows", type=natural, nargs="+", default=[20_000, 200_000], metavar="N", help=rows)
-    parser.add_argument("--workers", type=natural, help="Decode in so many processes (default: one for each core).")
+    parser.add_argument(
+        "--workers", type=natural, help="Decode in this number of processes (default: one for each core)."
+    )
     parser.add_argument("--folder", type=expanded, help="Put images and galleries here (default: a temporary folder).")
     return parser.parse_args(argv)
 

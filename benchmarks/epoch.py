@@ -26,7 +26,7 @@ import torch
 from ignite.engine import Engine, Events
 from yacs.config import CfgNode
 
-from benchmarks.repeated_images import COUNTS, drawn, fill_cache, repeated
+from benchmarks.repeated_images import COUNTS, fill_cache, repeated, small_sysu
 from configs import load_config
 from data.build import build_train_loader
 from data.samplers import EpochBatchSampler
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary)
         cfg = load_config(args.cfg, ["pretrained", "none", *args.opts, *own_keys(folder)])
-        benchmark = repeated(drawn(folder), args.images)
+        benchmark = repeated(small_sysu(folder), args.images)
         if cfg.cache != "none":
             fill_cache(cfg, benchmark)
         seed_everything(SEED, cfg.deterministic)
@@ -175,13 +175,13 @@ class Stopwatch:
 
 
 def report(
-    cfg: CfgNode, device: torch.device, pictures: int, length: int, batch: int, loaded: Timing, resident: Timing
+    cfg: CfgNode, device: torch.device, images: int, length: int, batch: int, loaded: Timing, resident: Timing
 ) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     memory = f", peak {peak_memory_gb(device):.1f} GB" if device.type == "cuda" else ""
     print(
         f"{name}{memory}; Python {platform.python_version()}, torch {torch.__version__}\n"
-        f"{pictures} images, {length} batches of {batch} in an epoch; {cfg.backbone} at {cfg.image_size[0]}x"
+        f"{images} images, {length} batches of {batch} in an epoch; {cfg.backbone} at {cfg.image_size[0]}x"
         f"{cfg.image_size[1]}, amp_dtype {cfg.amp_dtype if cfg.fp16 else 'none'}, compile {cfg.compile}\n"
     )
     print("| batches from | timed | images/s | ratio | epoch, s | waiting |\n|---|---|---|---|---|---|")

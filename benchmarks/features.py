@@ -29,7 +29,7 @@ def sysu_like(split: Path, spread: float, width: int) -> Data:
     """The test set that SYSU-MM01's split files describe (rand_perm_cam.mat and test_id in `split`)."""
     permutations, identities = sysu.read_permutations(split / "rand_perm_cam.mat"), sysu.read_ids(split, "test_id")
 
-    def pictures(cameras: tuple[int, ...], modality: Modality) -> list[Record]:
+    def test_images(cameras: tuple[int, ...], modality: Modality) -> list[Record]:
         return [
             Record(f"cam{camera}/{identity:04d}/{number:04d}", identity, camera, modality)
             for camera in cameras
@@ -37,8 +37,8 @@ def sysu_like(split: Path, spread: float, width: int) -> Data:
             for number in range(1, permutations.orders.get((camera, identity), np.empty((0, 0))).shape[1] + 1)
         ]
 
-    visible = pictures(sysu.VISIBLE_CAMERAS, Modality.VISIBLE)
-    infrared = pictures(sysu.INFRARED_CAMERAS, Modality.INFRARED)
+    visible = test_images(sysu.VISIBLE_CAMERAS, Modality.VISIBLE)
+    infrared = test_images(sysu.INFRARED_CAMERAS, Modality.INFRARED)
     settings = sysu.protocol_settings("sysu", visible, len(infrared), permutations)
     return Data(draw(visible, infrared, spread, width), settings, sysu.excluded, sysu.MSER)
 
@@ -63,13 +63,13 @@ def draw(
     centres = dict(zip(identities, rng.standard_normal((len(identities), INTRINSIC), dtype=np.float32)))
     features = {}
     for modality, records, views in ((Modality.VISIBLE, visible, spectra), (Modality.INFRARED, infrared, 1)):
-        pictures = np.stack([centres[record.pid] for record in records])
-        pictures += 0.3 * rng.standard_normal(INTRINSIC, dtype=np.float32)  # what the modalities differ in
-        pictures += spread * rng.standard_normal(pictures.shape, dtype=np.float32)
+        latents = np.stack([centres[record.pid] for record in records])
+        latents += 0.3 * rng.standard_normal(INTRINSIC, dtype=np.float32)  # what the modalities differ in
+        latents += spread * rng.standard_normal(latents.shape, dtype=np.float32)
         embeddings = torch.empty(views, len(records), width)
         for spectrum in range(views):
-            change = 0.3 * spread * rng.standard_normal(pictures.shape, dtype=np.float32) if spectrum else 0
-            embeddings[spectrum] = torch.from_numpy((pictures + change) @ basis)
+            change = 0.3 * spread * rng.standard_normal(latents.shape, dtype=np.float32) if spectrum else 0
+            embeddings[spectrum] = torch.from_numpy((latents + change) @ basis)
         pids, cameras = (torch.tensor([getattr(record, name) for record in records]) for name in ("pid", "camera"))
         features[modality] = Features(embeddings, pids, cameras)
     return features

@@ -34,7 +34,7 @@ from utils.device import pick_device
 from utils.errors import UserError
 from utils.types import Modality
 
-DRAWN = (320, 128)  # pixels of the files, height and width; SYSU-MM01's images have many sizes
+FILE_SIZE = (320, 128)  # pixels of the files, height and width; SYSU-MM01's images have many sizes
 IMAGES = 4  # per identity and camera; at least three visible cameras see each
 RECIPE = Recipe(frozenset(COLOUR_PARTS), flip=True, crop=True, padding=plain_input.PADDING, erase=True)
 
@@ -73,9 +73,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def draw(root: Path, count: int) -> list[str]:
-    """Paths of so many drawn visible training images."""
+    """Paths of `count` synthetic visible training images."""
     people = -(-count // (3 * IMAGES))
-    size = map(str, DRAWN)
+    size = map(str, FILE_SIZE)
     make_synthetic.run(
         [str(root), "--train-ids", str(people), "--val-ids", "1", "--test-ids", "1", "--images", str(IMAGES), "--size", *size]
     )  # fmt: skip
@@ -111,7 +111,7 @@ def measured(
 
 
 def shortest(way: Callable[[], Iterable], device: torch.device, rounds: int) -> float:
-    """Seconds of the fastest of so many rounds, after one that is not counted."""
+    """Seconds of the fastest of `rounds`, after one that is not counted."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -126,7 +126,7 @@ def shortest(way: Callable[[], Iterable], device: torch.device, rounds: int) -> 
 def report(rates: dict[str, float], device: torch.device, args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
-        f"{args.images} images of {DRAWN[0]}x{DRAWN[1]}, resized to {args.size[0]}x{args.size[1]}, batches of "
+        f"{args.images} images of {FILE_SIZE[0]}x{FILE_SIZE[1]}, resized to {args.size[0]}x{args.size[1]}, batches of "
         f"{args.batch}; one thread, batches augmented on: {name}\n"
         f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Pillow {PIL.__version__}\n\n| way | images/s | ratio |\n|---|---|---|"

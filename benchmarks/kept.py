@@ -26,10 +26,10 @@ class Kept(NamedTuple):
     """Bytes that a forward pass leaves to the backward one: as many whatever the batch, and more for each image."""
 
     fixed: float
-    per_picture: float
+    per_image: float
 
     def of(self, batch: int) -> float:
-        return self.fixed + self.per_picture * batch
+        return self.fixed + self.per_image * batch
 
 
 class Counter(saved_tensors_hooks):
@@ -68,8 +68,8 @@ def kept_by_model(model: nn.Module, cfg: CfgNode, dtype: torch.dtype | None) -> 
     """What a training model keeps of the views of records, under autocast to `dtype`."""
     first, second = COUNTED
     counts = [count_model(model, *views_of(cfg, batch), dtype) for batch in COUNTED]
-    per_picture = (counts[1] - counts[0]) / (second - first)
-    return Kept(counts[0] - first * per_picture, per_picture)
+    per_image = (counts[1] - counts[0]) / (second - first)
+    return Kept(counts[0] - first * per_image, per_image)
 
 
 def views_of(cfg: CfgNode, batch: int) -> tuple[Tensor, Tensor]:

@@ -20,20 +20,20 @@ from utils.types import Benchmark, Modality, Record
 
 IDENTITIES, *COUNTS = list(sysu.PUBLISHED.values())[:3]  # identities, visible and infrared images for training
 CAMERAS = (sysu.VISIBLE_CAMERAS, sysu.INFRARED_CAMERAS)
-DRAWN = ["--train-ids", "8", "--val-ids", "1", "--test-ids", "1", "--images", "4", "--size", "320", "128"]
+OPTIONS = ["--train-ids", "8", "--val-ids", "1", "--test-ids", "1", "--images", "4", "--size", "320", "128"]
 PART = "train"  # of the data set, as its cache file is named
 
 
-def drawn(folder: Path) -> Benchmark:
-    """A small SYSU-MM01, drawn there unless it was before."""
-    make_synthetic.run([str(folder / "drawn"), *DRAWN])
+def small_sysu(folder: Path) -> Benchmark:
+    """A small SYSU-MM01, made there unless it was before."""
+    make_synthetic.run([str(folder / "drawn"), *OPTIONS])
     return sysu.load(str(folder / "drawn"))
 
 
-def repeated(benchmark: Benchmark, pictures: int) -> Benchmark:
-    """The benchmark with `count` training images, by modality and identity as in SYSU-MM01; its files repeat."""
-    visible = round(pictures * COUNTS[0] / sum(COUNTS))
-    counts = {Modality.VISIBLE: visible, Modality.INFRARED: pictures - visible}
+def repeated(benchmark: Benchmark, images: int) -> Benchmark:
+    """The benchmark with `images` training images, by modality and identity as in SYSU-MM01; its files repeat."""
+    visible = round(images * COUNTS[0] / sum(COUNTS))
+    counts = {Modality.VISIBLE: visible, Modality.INFRARED: images - visible}
     train = [
         record
         for modality, count in counts.items()
@@ -51,11 +51,11 @@ def records(paths: Sequence[str], modality: Modality, count: int) -> Iterator[Re
 
 def fill_cache(cfg: CfgNode, benchmark: Benchmark) -> None:
     """The cache of the training images, in the memory that the system keeps files in. NoCache where it has no room."""
-    pictures, path = build_image_files(cfg, benchmark, PART), build_cache_path(cfg, benchmark, PART)
-    header = header_of(pictures)
+    images, path = build_image_files(cfg, benchmark, PART), build_cache_path(cfg, benchmark, PART)
+    header = header_of(images)
     if not fits(path, header):
         make_room(path, header)
-        write_cache(path, header, decoded_once(pictures))
+        write_cache(path, header, decoded_once(images))
     pixels, _ = build_cache(cfg, benchmark, PART)
     for _ in read_all(pixels, 0, "reading"):
         pass
@@ -68,10 +68,10 @@ def fits(path: Path, header: dict) -> bool:
         return False
 
 
-def decoded_once(pictures: ImageFiles) -> Iterator[Tensor]:
+def decoded_once(images: ImageFiles) -> Iterator[Tensor]:
     """What reading all of them gives, though a file that repeats is decoded once."""
-    paths = sorted(set(pictures.paths))
-    pixels = ImageFiles(paths, pictures.size)[torch.arange(len(paths))]
+    paths = sorted(set(images.paths))
+    pixels = ImageFiles(paths, images.size)[torch.arange(len(paths))]
     number = {path: row for row, path in enumerate(paths)}
-    for rows in torch.tensor([number[path] for path in pictures.paths]).split(len(paths)):
+    for rows in torch.tensor([number[path] for path in images.paths]).split(len(paths)):
         yield pixels[rows]

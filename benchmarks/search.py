@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("| images | width | queries at once | way | ms a query | plain / it | recall@10 | made in, s |")
         print("|---|---|---|---|---|---|---|---|")
         for count in args.rows:
-            with drawn(count, args.width, args.folder) as (gallery, queries):
+            with synthetic_gallery(count, args.width, args.folder) as (gallery, queries):
                 for line in compared(gallery, queries, args.runs, args.milvus):
                     print(line, flush=True)
     if "embed" in args.parts:
@@ -90,7 +90,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model", type=expanded, help="Embed by this run's best model, or a checkpoint's (default: none)."
     )
     parser.add_argument("--export", type=expanded, help="Run model.onnx of this folder beside it (default: none).")
-    parser.add_argument("--images", type=natural, default=512, help="Embed so many images (default: %(default)s).")
+    parser.add_argument(
+        "--images", type=natural, default=512, help="Embed this number of images (default: %(default)s)."
+    )
     args = parser.parse_args(argv)
     if "embed" in args.parts and not args.model:
         raise UserError("--parts embed needs --model MODEL")
@@ -101,7 +103,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextmanager
-def drawn(count: int, width: int, folder: Path | None) -> Iterator[tuple[Gallery, np.ndarray]]:
+def synthetic_gallery(count: int, width: int, folder: Path | None) -> Iterator[tuple[Gallery, np.ndarray]]:
     """A gallery of so many images in a folder that is removed, and QUERIES of their identities by another sensor, [Q, D]."""
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((INTRINSIC, width), dtype=np.float32)

@@ -105,7 +105,9 @@ def table(answered: Sequence[Answered], clients: int, seconds: float) -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m benchmarks.serve", description=__doc__)
     parser.add_argument("url", help="Ask the tools.serve at this address.")
-    parser.add_argument("--clients", type=natural, default=50, help="Ask from so many clients at a time (default: 50).")
+    parser.add_argument(
+        "--clients", type=natural, default=50, help="Ask from this number of clients at a time (default: 50)."
+    )
     parser.add_argument("--seconds", type=positive, default=30.0, help="Ask for so long (default: 30).")
     return parser.parse_args(argv)
 

@@ -70,7 +70,7 @@ def test_plain_metrics():
 
 @pytest.mark.parametrize("ranking", ["cosine", "mser"])
 @pytest.mark.parametrize("layout", ["sysu", "regdb"])
-def test_plain_and_fast_agree_on_drawn_features(sysu_root, layout, ranking):
+def test_plain_and_fast_agree_on_synthetic_features(sysu_root, layout, ranking):
     data = sysu_like(sysu_root / "exp", 1.5, 32) if layout == "sysu" else regdb_like(4, 1.5, 32)
     found = evaluate_settings(data.features, data.settings, data.excluded, RANKERS[ranking].make(data.mser), 1.0)
     for setting in data.settings:
@@ -79,7 +79,7 @@ def test_plain_and_fast_agree_on_drawn_features(sysu_root, layout, ranking):
         assert found[setting.protocol] == pytest.approx(expected, abs=1e-6)
 
 
-def test_drawn_features_have_the_shape_of_the_split(sysu_root):
+def test_synthetic_features_have_the_shape_of_the_split(sysu_root):
     features = sysu_like(sysu_root / "exp", 1.0, 8).features
     # four test identities, two images from each camera that saw them
     assert features[Modality.VISIBLE].embeddings.shape[0] == 4 and features[Modality.INFRARED].embeddings.shape[0] == 1
@@ -299,7 +299,7 @@ def test_memory_of_other_methods(name):
     images, streams = kept.views_of(cfgs[0], 6)
     assert len(images) == {"SYSU_CAJ": 9, "SYSU_DEEN": 6}[name]  # CAJ shows visible records twice
     assert plain.of(6) == kept.count_model(memory.make_model(cfgs[0], CPU), images, streams, None)
-    assert recomputed.per_picture < 0.8 * plain.per_picture
+    assert recomputed.per_image < 0.8 * plain.per_image
 
 
 def test_losses_keep_what_the_real_answers_make_them_keep():
