@@ -127,7 +127,7 @@ def _choose(folder: Path, best: bool) -> Path:
         return files[-1 if best else 0]  # reading it says what is wrong
     newest = max(seen, key=lambda found: found.epoch)  # of equals the first one, LAST
     if not best and newest.file.name == BEST:
-        logger.warning(f"{folder}: goes on from {BEST}, of epoch {newest.epoch}: {LAST} is missing or older")
+        logger.warning(f"{folder}: resumes from {BEST}, of epoch {newest.epoch}: {LAST} is missing or older")
     if not best or not newest.selected:
         return newest.file
     chosen = [found.file for found in seen[::-1] if found.epoch == newest.selected]
