@@ -1,4 +1,4 @@
-"""Shared by the tests: tiny drawn data sets, golden numbers, and the command line run inside the test's process."""
+"""Shared by the tests: tiny synthetic data sets, golden numbers, and the command line run inside the test's process."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ TINY = [
 
 @pytest.fixture(scope="session")
 def sysu_root(tmp_path_factory) -> Path:
-    """A SYSU-MM01 of 6 + 2 + 4 drawn identities."""
+    """A SYSU-MM01 of 6 + 2 + 4 synthetic identities."""
     return _draw(tmp_path_factory, "--train-ids", "6", "--val-ids", "2", "--test-ids", "4", "--images", "2")
 
 
 @pytest.fixture(scope="session")
 def regdb_root(tmp_path_factory) -> Path:
-    """A RegDB of 12 drawn identities, 3 images of each in both modalities."""
+    """A RegDB of 12 synthetic identities, 3 images of each in both modalities."""
     return _draw(tmp_path_factory, "--layout", "regdb", "--ids", "12", "--images", "3")
 
 
 @pytest.fixture(scope="session")
 def folder_root(tmp_path_factory) -> Path:
-    """Own images: 6 + 4 drawn identities, one image from each of two visible and two infrared cameras."""
+    """Own images: 6 + 4 synthetic identities, one image from each of two visible and two infrared cameras."""
     return _draw(tmp_path_factory, "--layout", "folder", "--train-ids", "6", "--test-ids", "4", "--images", "1")
 
 

@@ -1,4 +1,4 @@
-"""A gallery of drawn images, and a model that is quick, for the tests of the page."""
+"""A gallery of synthetic images, and a model that is quick, for the tests of the page."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def draw(path: Path, colours: np.ndarray, seed: int) -> None:
 
 
 def make_gallery(root: Path, identities: int = 6, cameras: str = "123", names: tuple[str, ...] = ()) -> Path:
-    """A gallery folder of drawn people: cameras 1 and 2 are visible, 3 is infrared; two images by each of each.
+    """A gallery folder of synthetic people: cameras 1 and 2 are visible, 3 is infrared; two images by each of each.
 
     names: of further visible images, whose identity and camera are not known.
     """

@@ -79,12 +79,12 @@ def changed(before: Tensor, after: Tensor) -> Tensor:
     return (before != after).flatten(1).any(dim=1)
 
 
-def batch_of(picture: np.ndarray, count: int = 1) -> Tensor:
+def batch_of(image: np.ndarray, count: int = 1) -> Tensor:
     """[H, W, 3] -> [count, 3, H, W]."""
-    return torch.from_numpy(picture).permute(2, 0, 1).repeat(count, 1, 1, 1)
+    return torch.from_numpy(image).permute(2, 0, 1).repeat(count, 1, 1, 1)
 
 
-def picture_of(images: Tensor) -> np.ndarray:
+def image_of(images: Tensor) -> np.ndarray:
     """[1, 3, H, W] -> [H, W, 3]."""
     return images[0].permute(1, 2, 0).numpy()
 
@@ -96,7 +96,7 @@ def test_weighted_grayscale_is_the_released_one_bit_for_bit():
     numbers = golden("transforms")
     for k in range(4):
         out = weighted_grayscale(batch_of(numbers["img"]), torch.from_numpy(numbers[f"wg_w{k}"])[None])
-        assert np.array_equal(picture_of(out), numbers[f"wg_out{k}"])
+        assert np.array_equal(image_of(out), numbers[f"wg_out{k}"])
 
 
 def test_spectrum_jitter_is_the_released_one_bit_for_bit():
@@ -104,7 +104,7 @@ def test_spectrum_jitter_is_the_released_one_bit_for_bit():
     for c in range(3):
         for k, factor in enumerate(numbers["sj_factors"]):
             out = spectrum_jitter(batch_of(numbers["img"]), torch.tensor([c]), torch.tensor([factor]))
-            assert np.array_equal(picture_of(out), numbers[f"sj_c{c}_f{k}"])
+            assert np.array_equal(image_of(out), numbers[f"sj_c{c}_f{k}"])
 
 
 def test_cross_channel_cutmix_is_the_released_one_bit_for_bit():
@@ -112,19 +112,19 @@ def test_cross_channel_cutmix_is_the_released_one_bit_for_bit():
     boxes = torch.from_numpy(numbers["cc_boxes"])
     out = cross_channel_cutmix(batch_of(numbers["img"], len(boxes)), boxes[:, :2], boxes[:, 2:])
     for k in range(len(boxes)):
-        assert np.array_equal(picture_of(out[k : k + 1]), numbers[f"cc_out{k}"])
+        assert np.array_equal(image_of(out[k : k + 1]), numbers[f"cc_out{k}"])
 
 
 def test_channels_and_spectra_are_the_released_ones():
     numbers = golden("transforms")
     images = batch_of(numbers["img"])
     for c, name in enumerate("rgb"):
-        assert np.array_equal(picture_of(select_channel(images, torch.tensor([c]))), numbers[f"sel_{name}"])
-        assert np.array_equal(picture_of(spectra(images)[1 + c]), numbers[f"sel_{name}"])
+        assert np.array_equal(image_of(select_channel(images, torch.tensor([c]))), numbers[f"sel_{name}"])
+        assert np.array_equal(image_of(spectra(images)[1 + c]), numbers[f"sel_{name}"])
     assert torch.equal(spectra(images)[0], images) and len(spectra(images)) == 4
 
 
-def test_each_picture_has_its_own_parameters():
+def test_each_image_has_its_own_parameters():
     images = noise(3, 6, 5)
     channel, keep = torch.tensor([2, 0, 1]), torch.tensor([0.0, 1.0, 0.5])
     together = spectrum_jitter(images, channel, keep)
@@ -165,15 +165,15 @@ def test_hue_agrees_with_colorsys(turn):
         hue, saturation, value = colorsys.rgb_to_hsv(*(v / 255 for v in pixel))
         return [255 * v for v in colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)]
 
-    expected = [slow(pixel) for pixel in picture_of(images).reshape(-1, 3).tolist()]
-    found = picture_of(shift_hue(images, torch.tensor([turn]))).reshape(-1, 3)
+    expected = [slow(pixel) for pixel in image_of(images).reshape(-1, 3).tolist()]
+    found = image_of(shift_hue(images, torch.tensor([turn]))).reshape(-1, 3)
     assert np.abs(found - np.array(expected)).max() < 0.51
 
 
 # ----------------------------------------------------------------------------------------------------- the colour part
 
 
-def test_about_half_of_the_visible_pictures_pass_unchanged():
+def test_about_half_of_the_visible_images_pass_unchanged():
     images = noise(MANY, 4, 4)
     share = changed(images, coloured(images, ALL)).float().mean().item()
     assert abs(share - 0.5) < 0.03  # the standard error is 0.008
@@ -197,7 +197,7 @@ def test_a_part_that_is_off_does_nothing_and_leaves_the_others_as_they_were():
         assert torch.equal(without, expected)
 
 
-def test_infrared_pictures_have_no_colour_part():
+def test_infrared_images_have_no_colour_part():
     images = noise(300, 4, 4)
     assert torch.equal(coloured(images, ALL, modality=Modality.INFRARED), images)
     mixed = torch.arange(300) % 2
@@ -256,7 +256,7 @@ def test_cutmix_takes_every_pair_of_channels():
     assert min(pairs[i] for i in (1, 2, 3, 5, 6, 7)) > sum(pairs) / 6 * 0.6
 
 
-def test_cutmix_pastes_anywhere_in_the_picture():
+def test_cutmix_pastes_anywhere_in_the_image():
     _, pasted = cutmixed(only("cc"), 48, 24)
     assert abs(pasted.float().mean() - 0.164) < 0.02  # the standard error is 0.004
     reached = pasted.any(dim=0)
@@ -281,7 +281,7 @@ def boxes(height: int, width: int, area: tuple[float, float], count: int = 20000
 
 
 @pytest.mark.parametrize("area", [CUTMIX_AREA, ERASE_AREA])
-def test_rectangles_lie_inside_the_picture(area):
+def test_rectangles_lie_inside_the_image(area):
     top, left, tall, wide = boxes(384, 192, area)
     assert min(top.min(), left.min()) == 0 and (top + tall).max() == 384 and (left + wide).max() == 192
     assert tall.max() < 384 and wide.max() < 192 and min(tall.min(), wide.min()) > 0
@@ -331,13 +331,13 @@ def test_no_try_fits_gives_an_empty_rectangle():
 # ------------------------------------------------------------------------------------------------------- flip and window
 
 
-def windows(picture: Tensor, padding: int, flips: tuple[bool, ...]) -> list[Tensor]:
+def windows(image: Tensor, padding: int, flips: tuple[bool, ...]) -> list[Tensor]:
     """Every window that flipping, padding with grey 127 and cropping can give, the slow way: [3, H, W] each."""
-    _, height, width = picture.shape
+    _, height, width = image.shape
     found = []
     for flip in flips:
         padded = torch.full((3, height + 2 * padding, width + 2 * padding), 127, dtype=torch.uint8)
-        padded[:, padding : padding + height, padding : padding + width] = picture.flip(2) if flip else picture
+        padded[:, padding : padding + height, padding : padding + width] = image.flip(2) if flip else image
         found += [
             padded[:, top : top + height, left : left + width]
             for top in range(2 * padding + 1)
@@ -351,16 +351,16 @@ def windows(picture: Tensor, padding: int, flips: tuple[bool, ...]) -> list[Tens
     (OFF._replace(flip=True), (False, True), 0), (OFF, (False,), 0), (OFF._replace(flip=True, crop=True, padding=0), (False, True), 0),
 ])  # fmt: skip
 def test_flip_and_window_give_each_possible_result_equally_often(recipe, flips, padding):
-    picture = noise(1, 5, 4)[0]
-    out = augment(picture.repeat(2000, 1, 1, 1), modalities(2000), recipe, generator())
-    possible = normalise(torch.stack(windows(picture, padding, flips)))
+    image = noise(1, 5, 4)[0]
+    out = augment(image.repeat(2000, 1, 1, 1), modalities(2000), recipe, generator())
+    possible = normalise(torch.stack(windows(image, padding, flips)))
     equal = (out[:, None] == possible[None]).flatten(2).all(dim=2)  # [2000, windows]
     assert (equal.sum(dim=1) == 1).all()
     times, expected = equal.sum(dim=0), 2000 / len(possible)
     assert (times - expected).abs().max() < 5 * expected**0.5 + 1
 
 
-def test_flip_and_window_agree_with_one_picture_after_the_other():
+def test_flip_and_window_agree_with_one_image_after_the_other():
     images, recipe = noise(40, 6, 5), OFF._replace(flip=True, crop=True, padding=2)
     draws = Draws(40, generator(4))
     for b, found in enumerate(augment(images, modalities(40), recipe, generator(4))):
@@ -369,9 +369,9 @@ def test_flip_and_window_agree_with_one_picture_after_the_other():
         assert torch.equal(found, normalise(windows(images[b], 2, (flip,))[5 * top + left]))
 
 
-def test_all_pictures_are_cut_at_their_own_place():
+def test_all_images_are_cut_at_their_own_place():
     out = augment(noise(1, 8, 8).repeat(50, 1, 1, 1), modalities(50), OFF._replace(crop=True, padding=3), generator())
-    assert len({tuple(picture.flatten().tolist()) for picture in out}) > 25
+    assert len({tuple(image.flatten().tolist()) for image in out}) > 25
 
 
 # ---------------------------------------------------------------------------------------------------- normalise and erase
@@ -388,7 +388,7 @@ def test_everything_off_is_normalise_only():
     assert torch.equal(augment(images, modalities(20), OFF, generator()), normalise(images))
 
 
-def test_erasing_puts_rectangles_of_zeros_into_normalised_pictures():
+def test_erasing_puts_rectangles_of_zeros_into_normalised_images():
     images = plain(2000, (255, 255, 255), 32, 16)
     out, before = augment(images, modalities(2000), OFF._replace(erase=True), generator()), normalise(images)
     erased = out[:, 0] == 0
@@ -420,9 +420,9 @@ def test_the_generator_decides():
     first = augment(images, mixed, ALL, generator(1))
     assert torch.equal(augment(images, mixed, ALL, generator(1)), first)
     assert not torch.equal(augment(images, mixed, ALL, generator(2)), first)
-    going_on = generator(1)
-    augment(images, mixed, ALL, going_on)
-    assert not torch.equal(augment(images, mixed, ALL, going_on), first)
+    continued = generator(1)
+    augment(images, mixed, ALL, continued)
+    assert not torch.equal(augment(images, mixed, ALL, continued), first)
 
 
 def test_the_global_random_state_is_not_used():
@@ -473,7 +473,7 @@ def test_arguments_are_left_alone():
     assert torch.equal(images, before[0]) and torch.equal(mixed, before[1])
 
 
-def test_one_picture_is_a_batch_too():
+def test_one_image_is_a_batch_too():
     for seed in range(20):
         assert augment(noise(1, 8, 6), modalities(1), ALL, generator(seed)).shape == (1, 3, 8, 6)
 
@@ -500,12 +500,12 @@ def test_both_forms_agree_to_the_bit(seed, monkeypatch):
     assert torch.equal(loop, operations)
 
 
-def test_both_forms_agree_on_a_padding_that_is_wider_than_the_picture(monkeypatch):
+def test_both_forms_agree_on_a_padding_that_is_wider_than_the_image(monkeypatch):
     recipe = ALL._replace(padding=40)
     assert torch.equal(*both_forms(noise(200, 8, 6), modalities(200), recipe, 1, monkeypatch))
 
 
-def test_both_forms_agree_on_pictures_that_lie_the_other_way_in_memory(monkeypatch):
+def test_both_forms_agree_on_images_that_lie_the_other_way_in_memory(monkeypatch):
     images = noise(9, 16, 8).contiguous(memory_format=torch.channels_last)
     assert torch.equal(*both_forms(images, modalities(9), ALL, 1, monkeypatch))
     expected = augment(images.contiguous(), modalities(9), ALL, generator(1))

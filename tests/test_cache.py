@@ -616,7 +616,7 @@ def test_a_run_ends_with_the_same_bits(run_main, trained, sysu_root, tmp_path, k
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
-def test_a_run_goes_on_without_a_cache(run_main, sysu_root, tmp_path, capsys):
+def test_a_run_continues_without_a_cache(run_main, sysu_root, tmp_path, capsys):
     (tmp_path / "file").touch()
     keys = ["data_root", sysu_root, "output_dir", tmp_path / "runs", "cache", "disk", "cache_dir", tmp_path / "file"]
     assert run_main(*TINY, *keys, "num_epoch", 0, "eval_initial", "false", "mser", "false") == 0

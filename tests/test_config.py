@@ -384,7 +384,7 @@ def test_the_batch_of_the_other_samplers_is_not_looked_at():
 
 
 @pytest.mark.parametrize("backbone", BLOCKS)
-def test_the_backbones_have_so_many_blocks(backbone):
+def test_the_backbones_have_the_published_numbers_of_blocks(backbone):
     network = RESNETS[backbone].make(weights=None)
     assert BLOCKS.keys() == RESNETS.keys()
     assert BLOCKS[backbone] == tuple(len(getattr(network, f"layer{stage}")) for stage in (1, 2, 3, 4))

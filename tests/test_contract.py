@@ -1,6 +1,6 @@
 """Methods of other kinds than MCJA, as toys of a few lines: none needs a change of the engine.
 
-Each is an entry of a dict and a key of the configuration, trains for two epochs through main.py, and goes on bitwise where
+Each is an entry of a dict and a key of the configuration, trains for two epochs through main.py, and resumes bitwise where
 it was stopped after the first.
 """
 

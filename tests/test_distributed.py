@@ -390,7 +390,7 @@ def torchrun(*arguments) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_with_two_processes_goes_on_with_one_and_with_two_again(run_main, sysu_root, tmp_path):
+def test_a_run_with_two_processes_is_resumed_with_one_and_with_two_again(run_main, sysu_root, tmp_path):
     quick = ["data_root", sysu_root, "mser", "false", "eval_initial", "false", "ema", "0.5"]
     torchrun(*quick, "output_dir", tmp_path, "num_epoch", 1)
     folder = only_run(tmp_path)

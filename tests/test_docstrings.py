@@ -59,6 +59,14 @@ def test_methods_name_their_formula(path):
     assert re.search(r" (=|->) ", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))))
 
 
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks", "configs", "tests"])
+def test_code_says_image(package):
+    """In its names and comments; "pictures" in quotes is a key of run.json and of table files, which people have."""
+    said = re.compile(r"picture(?!s[\"}:])", re.IGNORECASE)
+    paths = [path for path in sorted((ROOT / package).rglob("*.py")) if path != Path(__file__)]
+    assert paths and not [path for path in paths if said.search(path.name + path.read_text(encoding="utf-8"))]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_documents_say_image(page):
     prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.S)

@@ -194,7 +194,7 @@ def without(arrays: dict[str, np.ndarray], gone: np.ndarray) -> dict[str, np.nda
     return {**arrays, **cut}
 
 
-def test_a_missing_picture_is_not_in_the_gallery(rows, sysu_arrays, capsys):
+def test_a_missing_image_is_not_in_the_gallery(rows, sysu_arrays, capsys):
     gone = (sysu_arrays["visible_pids"] == 9) & (sysu_arrays["visible_cameras"] == 1)
     complete, fewer = rows(sysu_arrays, "sysu"), rows(without(sysu_arrays, gone), "sysu")
     assert [row.protocol for row in fewer] == [row.protocol for row in complete] and fewer != complete

@@ -65,7 +65,7 @@ def all_tied(query, gallery, memory_gb):
     return lambda columns: [(slice(0, 4), torch.zeros(4, len(columns)))]
 
 
-def test_visible_pictures_have_four_spectra_and_infrared_ones_are_embedded_once(evaluator):
+def test_visible_images_have_four_spectra_and_infrared_ones_are_embedded_once(evaluator):
     seen = []
     features = evaluator.extract(MeanColour(seen.append), with_spectra=True)
     assert features[Modality.VISIBLE].embeddings.shape == (4, 3, 3)

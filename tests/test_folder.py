@@ -397,7 +397,7 @@ KEYS = (
 
 @pytest.fixture(scope="module")
 def thermal(tmp_path_factory, folder_root) -> Path:
-    """The drawn training images, the infrared ones in 16 bits, in two folders of a path with odd letters."""
+    """The synthetic training images, the infrared ones in 16 bits, in two folders of a path with odd letters."""
     root = tmp_path_factory.mktemp("own") / "人 '1'"
     for path in sorted((folder_root / "train").rglob("*.jpg")):
         place = (root / path.relative_to(folder_root / "train")).with_suffix(".png")

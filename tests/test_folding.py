@@ -11,7 +11,7 @@ from models import fusion as folding
 from models.fusion import FusedBlock, folded
 from utils.logging import logger
 
-PICTURES = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(2))
+IMAGES = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(2))
 
 
 def trained(backbone: str) -> nn.Module:
@@ -37,8 +37,8 @@ def norms(model: nn.Module) -> int:
 def test_the_copy_computes_what_the_model_computes(backbone):
     model = trained(backbone).double()
     copied = folded(model)
-    expected = model.eval()(PICTURES.double())
-    output = copied(PICTURES.double())
+    expected = model.eval()(IMAGES.double())
+    output = copied(IMAGES.double())
     assert torch.allclose(output.embeddings, expected.embeddings, rtol=1e-10, atol=1e-12)
     assert torch.allclose(output.logits, expected.logits, rtol=1e-10, atol=1e-12)
     assert norms(copied) == 3 < norms(model)  # those of the adapters
@@ -51,9 +51,9 @@ def test_convolutions_that_end_in_relu_and_sum_compute_the_same_on_a_cpu(backbon
     fused, plain = folded(model), folded(model, autocast=True)
     assert any(isinstance(module, FusedBlock) for module in fused.modules())
     assert not any(isinstance(module, FusedBlock) for module in plain.modules())
-    expected = model(PICTURES).embeddings
+    expected = model(IMAGES).embeddings
     for network in (fused, plain):
-        assert (network(PICTURES).embeddings - expected).abs().max() < 1e-5 * expected.abs().max()
+        assert (network(IMAGES).embeddings - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 @torch.inference_mode()
@@ -70,9 +70,9 @@ def test_maps_of_one_value_are_summed_in_any_layout(size):
 @torch.inference_mode()
 def test_a_copy_runs_in_mixed_precision():
     model = trained("resnet18").eval()
-    expected = model(PICTURES).embeddings
+    expected = model(IMAGES).embeddings
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = folded(model, autocast=True)(PICTURES).embeddings.float()
+        found = folded(model, autocast=True)(IMAGES).embeddings.float()
     assert 0 < (found - expected).norm() / expected.norm() < 0.03
 
 
@@ -116,5 +116,5 @@ def test_a_stem_for_each_modality_is_folded_too(private):
     model, modalities = build_model(load_config(None, opts), 10).eval(), torch.tensor([0, 1, 1])
     copied = folded(model)
     assert norms(copied) == 0 < norms(model)
-    assert torch.allclose(copied.embed(PICTURES, modalities), model.embed(PICTURES, modalities), rtol=1e-4, atol=1e-5)
+    assert torch.allclose(copied.embed(IMAGES, modalities), model.embed(IMAGES, modalities), rtol=1e-4, atol=1e-5)
     assert len(model.backbone.stems) == (2 if private == "true" else 1)

@@ -28,7 +28,7 @@ def test_cmc_counts_identities():
     assert result["mAP"] == pytest.approx(1 / 7)
 
 
-def test_excluded_pictures_do_not_exist():
+def test_excluded_images_do_not_exist():
     result = ranked([1, 2, 1, 3], excluded=[0])  # what is left: 2, 1, 3
     assert result == {"r1": 0, "r5": 1, "r10": 1, "r20": 1, "mAP": 0.5, "mINP": 0.5}
 

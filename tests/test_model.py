@@ -52,7 +52,7 @@ def golden_model():
     return model
 
 
-def pictures(seed: int, count: int) -> torch.Tensor:
+def noise_images(seed: int, count: int) -> torch.Tensor:
     rng = np.random.Generator(np.random.PCG64(seed))
     return torch.from_numpy(rng.standard_normal((count, 3, 96, 48)).astype(np.float32))
 
@@ -67,7 +67,7 @@ def test_names_and_shapes_are_the_published_ones(golden_model):
 
 def test_golden_embeddings(golden_model):
     with torch.no_grad():
-        embeddings = golden_model.eval()(pictures(int(FULL["input_seed_eval"]), 4)).embeddings.numpy()
+        embeddings = golden_model.eval()(noise_images(int(FULL["input_seed_eval"]), 4)).embeddings.numpy()
     assert embeddings == pytest.approx(FULL["emb_eval"], rel=1e-3, abs=1e-4 * float(np.abs(FULL["emb_eval"]).max()))
 
 
@@ -76,7 +76,7 @@ def test_golden_losses_and_gradients(golden_model):
     modalities = torch.tensor(
         [Modality.INFRARED if camera in (3, 6) else Modality.VISIBLE for camera in FULL["train_cams"]]
     )
-    images = pictures(int(FULL["input_seed_train"]), 8)
+    images = noise_images(int(FULL["input_seed_train"]), 8)
     before = {name: tensor.clone() for name, tensor in golden_model.state_dict().items()}
     golden_model.zero_grad()
     criterion = build_criterion(load_config(FLAGSHIP), num_ids=10)
@@ -225,7 +225,7 @@ class TestPublishedWeights:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_recomputing_changes_memory_only(training):
-    images = pictures(7, 4)
+    images = noise_images(7, 4)
     found = []
     for key in ("false", "true"):
         torch.manual_seed(0)
@@ -248,7 +248,7 @@ def test_recomputing_keeps_less_for_the_backward_pass():
     def kept(key: str) -> int:
         model, sizes = small("grad_checkpoint", key).train(), []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-            model(pictures(7, 4))
+            model(noise_images(7, 4))
         return sum(sizes)
 
     assert kept("true") < kept("false") / 2

@@ -71,7 +71,7 @@ def test_neighbours_tie_to_the_lower_index():
     assert values.tolist() == [[1, 2, 2], [0, 0, 0]]
 
 
-def test_equal_pictures_give_no_nan():
+def test_equal_images_give_no_nan():
     same = np.ones((1, 6, 4), dtype=np.float32) / 2
     assert torch.isfinite(mser_distance(same, same, 3, 2, 0.3, True)).all()
 

@@ -53,7 +53,7 @@ def test_groups_keep_their_factors_through_a_schedule_a_resume_and_a_changed_rat
 
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
-def test_every_optimiser_goes_on_exactly_from_its_state(name):
+def test_every_optimiser_resumes_exactly_from_its_state(name):
     def trained(optimizers, layers, steps):
         for step in steps:
             optimizers.zero_grad()
@@ -117,7 +117,7 @@ def test_only_fp16_is_scaled():
     assert not gradient_scaler(MAC, None).is_enabled()
 
 
-def test_moments_saved_in_another_layout_go_on_the_same():
+def test_moments_saved_in_another_layout_resume_the_same():
     def trained(layout: torch.memory_format, restored: dict | None, steps: int):
         torch.manual_seed(0)
         layer = nn.Conv2d(3, 4, 3).to(memory_format=layout)

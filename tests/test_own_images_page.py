@@ -1,4 +1,4 @@
-"""The page about own images: its commands are run one after another, on a few small drawn images."""
+"""The page about own images: its commands are run one after another, on a few small synthetic images."""
 
 from __future__ import annotations
 

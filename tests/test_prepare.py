@@ -99,11 +99,11 @@ def test_refused(run, sysu_root, tmp_path, capsys, arguments, said):
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_unreadable_picture_is_named(run, sysu_root, tmp_path, capsys):
+def test_an_unreadable_image_is_named(run, sysu_root, tmp_path, capsys):
     root = Path(shutil.copytree(sysu_root, tmp_path / "data"))
-    picture = sorted(root.glob("cam3/*/*.jpg"))[0]
-    picture.write_bytes(picture.read_bytes()[:300])
+    image = sorted(root.glob("cam3/*/*.jpg"))[0]
+    image.write_bytes(image.read_bytes()[:300])
     assert run("data_root", root) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {picture}: not a readable image") and error.count("\n") == 1
+    assert error.startswith(f"error: {image}: not a readable image") and error.count("\n") == 1
     assert list((tmp_path / "cache").iterdir()) == []

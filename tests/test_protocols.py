@@ -191,7 +191,7 @@ def test_distances_are_computed_once_for_trials_with_the_same_queries():
     assert prepared == [9, 3]
 
 
-def test_a_split_narrowed_to_some_protocols_gives_their_results_from_fewer_pictures():
+def test_a_split_narrowed_to_some_protocols_gives_their_results_from_fewer_images():
     data = drawn(3)
     counts = {modality: len(features.pids) for modality, features in data.items()}
     rng = np.random.default_rng(0)

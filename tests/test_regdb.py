@@ -16,7 +16,7 @@ from utils.types import Modality
 
 @pytest.fixture
 def editable(regdb_root, tmp_path) -> Path:
-    """The drawn data set again; its idx/ may be changed, its images are links."""
+    """The synthetic data set again; its idx/ may be changed, its images are links."""
     root = tmp_path / "set"
     (root / "idx").mkdir(parents=True)
     for source in (regdb_root / "idx").iterdir():

@@ -20,7 +20,7 @@ from engine.checkpoint import load_weights_into, open_checkpoint
 from engine.resuming import resume_notes
 from engine.start import build_asked
 from models import build_model
-from tests.test_model import FULL, filled_by_rule, pictures
+from tests.test_model import FULL, filled_by_rule, noise_images
 from utils.errors import UserError
 from utils.results import read_rows
 from utils.runs import read_record
@@ -107,7 +107,7 @@ def test_released_weights_give_the_golden_embeddings_through_readmes_command(tmp
     model = build_model(cfg, 12).eval()  # identities are counted from the data; released heads may have other ones
     load_weights_into(model, checkpoint, allow_other_head=True, config=cfg)
     with torch.no_grad():
-        found = model(pictures(int(FULL["input_seed_eval"]), 4)).embeddings.numpy()
+        found = model(noise_images(int(FULL["input_seed_eval"]), 4)).embeddings.numpy()
     assert found == pytest.approx(FULL["emb_eval"], rel=1e-3, abs=1e-4 * float(abs(FULL["emb_eval"]).max()))
 
 

@@ -256,7 +256,7 @@ def test_a_sheet_that_cannot_be_written_does_not_cost_the_list(gallery, rows, as
     )  # fmt: skip
 
 
-def test_a_sheet_has_room_for_so_many_lines(tmp_path, caplog, monkeypatch):
+def test_a_sheet_has_room_for_a_limited_number_of_lines(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(sheet, "LINES", 3)
     read = []
     monkeypatch.setattr(sheet, "load_image", lambda path, size: read.append(path) or (_ for _ in ()).throw(MemoryError))

@@ -20,7 +20,7 @@ from utils.types import Modality, Record
 
 @pytest.fixture
 def editable(sysu_root, tmp_path) -> Path:
-    """The drawn data set again; its exp/ may be changed, its images are links."""
+    """The synthetic data set again; its exp/ may be changed, its images are links."""
     root = tmp_path / "set"
     (root / "exp").mkdir(parents=True)
     for source in (sysu_root / "exp").iterdir():
@@ -78,7 +78,7 @@ def test_the_test_split_keeps_the_data_sets_identities(sysu_root):
     assert test.quick == ("sysu/all/1-shot",)
 
 
-def test_gallery_sizes_of_the_drawn_set(sysu_root):
+def test_gallery_sizes_of_the_synthetic_set(sysu_root):
     test = sysu.load(str(sysu_root)).test
     seen = {
         cameras: len({(r.camera, r.pid) for r in test.visible if r.camera in cameras})

@@ -1,4 +1,4 @@
-"""Whole runs on tiny drawn data: training, testing, resuming, selecting."""
+"""Whole runs on tiny synthetic data: training, testing, resuming, selecting."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class TestResume:
         (group,) = torch.load(finished / LAST, weights_only=True)["optimizer"]["param_groups"]
         assert (group["lr"], group["weight_decay"]) == (pytest.approx(1e-5), 0)
 
-    def test_other_pictures_are_noticed(self, run_main, finished, sysu_root, tmp_path, capsys):
+    def test_other_images_are_noticed(self, run_main, finished, sysu_root, tmp_path, capsys):
         other = Path(shutil.copytree(sysu_root, tmp_path / "other"))
         next(other.glob("cam1/*/*.jpg")).unlink()
         assert run_main(*TINY, "data_root", other, "resume", finished, "mser", "false") == 0
@@ -227,7 +227,7 @@ class TestNothingIsLost:
         assert same_weights(weights(folder), weights(trained))
         assert "resumes after epoch 1, from" in (folder / "log.txt").read_text()
 
-    def test_a_newer_best_model_is_what_a_resume_goes_on_from(self, run_main, trained, sysu_root, tmp_path):
+    def test_a_resume_starts_from_a_newer_best_model(self, run_main, trained, sysu_root, tmp_path):
         """best.pth was once written before last.pth, so a kill could come between the two."""
         arguments = ["data_root", sysu_root, "output_dir", tmp_path]
         assert run_main(*TINY, *arguments, "num_epoch", 0) == 0
@@ -270,7 +270,7 @@ class TestNothingIsLost:
         assert run_main(*TINY, *keys) == 2
         assert not list((tmp_path / "runs").glob("*/*"))
 
-    def test_a_checkpoint_alone_goes_on_in_a_new_folder_and_says_so(
+    def test_a_checkpoint_alone_is_resumed_in_a_new_folder_and_says_so(
         self, run_main, trained, sysu_root, tmp_path, capsys
     ):
         shutil.copy(trained / LAST, tmp_path / "alone.pth")
@@ -369,7 +369,7 @@ class TestRegDB:
         assert "trained on regdb, split 3" in capsys.readouterr().err and not list(tmp_path.iterdir())
         assert run_main(*keys, "trial", 4, "allow_split_mismatch", "true", "mser", "false") == 0
 
-    def test_training_does_not_go_on_with_another_split(self, run_main, regdb_run, regdb_root, capsys):
+    def test_training_is_not_resumed_with_another_split(self, run_main, regdb_run, regdb_root, capsys):
         assert run_main(*TINY, *REGDB_KEYS, "data_root", regdb_root, "resume", regdb_run, "trial", 4) == 2
         assert "cannot go on with regdb, split 4" in capsys.readouterr().err
 

@@ -80,14 +80,14 @@ def test_missing_permutation_says_where_it_is_published(refused, broken_sysu):
     assert "rand_perm_cam.mat is missing" in error and "evaluation/data_split/" in error
 
 
-def test_truncated_picture_is_named(run_main, broken_sysu, tmp_path, capsys):
-    picture = sorted(broken_sysu.glob("cam3/*/*.jpg"))[0]
-    picture.write_bytes(picture.read_bytes()[:300])
+def test_truncated_image_is_named(run_main, broken_sysu, tmp_path, capsys):
+    image = sorted(broken_sysu.glob("cam3/*/*.jpg"))[0]
+    image.write_bytes(image.read_bytes()[:300])
     for workers in (0, 1):
         arguments = ["data_root", broken_sysu, "output_dir", tmp_path / "runs", "num_workers", workers, "num_epoch", 50]
         assert run_main(*TINY, *arguments, "eval_interval", 0, "eval_initial", "false") == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {picture}: not a readable image") and error.count("\n") == 1
+        assert error.startswith(f"error: {image}: not a readable image") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
