@@ -2,7 +2,8 @@
 
 python -m benchmarks.campaign --kills 100 --mutations 500 --seed 1
 
-Takes about half an hour on two CPU cores. The runs are tiny: resnet18, 32 x 32 pixels, two epochs. Linux only: it forks.
+Takes about half an hour on two CPU cores. The runs are tiny: resnet18, 32 x 32 pixels, two epochs. Linux only: it
+forks.
 """
 
 from __future__ import annotations

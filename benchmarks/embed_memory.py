@@ -2,10 +2,10 @@
 
 python -m benchmarks.embed_memory [--rows 20000 200000] [--workers 2] [--folder FOLDER]
 
-The images are links to one synthetic image of 64x32, a thousand in a folder; a network of one layer gives vectors of 2048
-dimensions, so that the time is that of everything but the network. A gallery is made in a folder of its own, then opened
-as tools.search does, and a thousand images are added to it. "Peak" is the most main memory that this process held so
-far, without the loader processes, so that the order of --rows is that of the work: smallest first.
+The images are links to one synthetic image of 64x32, a thousand in a folder; a network of one layer gives vectors of
+2048 dimensions, so that the time is that of everything but the network. A gallery is made in a folder of its own, then
+opened as tools.search does, and a thousand images are added to it. "Peak" is the most main memory that this process
+held so far, without the loader processes, so that the order of --rows is that of the work: smallest first.
 """
 
 from __future__ import annotations

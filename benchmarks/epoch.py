@@ -3,10 +3,11 @@
 python -m benchmarks.epoch [--images 34167] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [--folder DIR] [KEY VALUE ...]
 
 There are as many identities, modalities and images as in SYSU-MM01's training set; the pixels of a few synthetic images
-repeat in a cache file of the real size. On a GPU the second epoch is timed, from the loader's restart to the last weights; on a CPU
-20 batches, from which the epoch's time is extrapolated (~). "waiting" is the share of time that the process spent in
-asking for batches. It costs time only where the device had nothing left to do; what is lost to the input altogether is the
-difference to the steps on one batch that stays on the device. A folder that is given is kept, for the next time.
+repeat in a cache file of the real size. On a GPU the second epoch is timed, from the loader's restart to the last
+weights; on a CPU 20 batches, from which the epoch's time is extrapolated (~). "waiting" is the share of time that the
+process spent in asking for batches. It costs time only where the device had nothing left to do; what is lost to the
+input altogether is the difference to the steps on one batch that stays on the device. A folder that is given is kept,
+for the next time.
 """
 
 from __future__ import annotations

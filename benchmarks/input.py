@@ -3,8 +3,8 @@
 python -m benchmarks.input [--images 512] [--size 384 192] [--batch 128] [--rounds 3] [--device cpu]
 
 Makes synthetic images of about SYSU-MM01's size in a temporary folder and prints a Markdown table: visible images, one
-CPU core, the fastest of the rounds. Batches may be augmented on a GPU. What is done one by one is stacked into batches too,
-but for the parts of it alone.
+CPU core, the fastest of the rounds. Batches may be augmented on a GPU. What is done one by one is stacked into batches
+too, but for the parts of it alone.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 python -m benchmarks.methods [--cfgs configs/SYSU_AGW.yml ...] [--device cuda] [KEY VALUE ...]
 
-A step is the one that main.py takes with the method's own recipe (augmentation, network, losses, optimiser), on one batch of
-noise in the layout of its sampler. Speeds are in records (images of a batch, not views of them) a second, beside the ratio
-to the first method of the same run.
+A step is the one that main.py takes with the method's own recipe (augmentation, network, losses, optimiser), on one
+batch of noise in the layout of its sampler. Speeds are in records (images of a batch, not views of them) a second,
+beside the ratio to the first method of the same run.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ python -m benchmarks.search --rows 10000 100000 1000000 --width 512
 python -m benchmarks.search --parts embed --model RUN --export DIR
 
 The vectors are drawn: 20 of each identity, as far from each other as those of a network whose rank-1 is near 100 %. The
-plain search multiplies the queries with the whole matrix in memory and sorts all cosines; the plain way to embed takes one
-image file after another.
+plain search multiplies the queries with the whole matrix in memory and sorts all cosines; the plain way to embed takes
+one image file after another.
 """
 
 from __future__ import annotations

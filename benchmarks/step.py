@@ -2,8 +2,8 @@
 
 python -m benchmarks.step --batch 32 [--cfg configs/SYSU_AGW.yml] [KEY VALUE ...]
 
-A step is that of the method of the yml file, its augmentation left out: it works on views that were made beforehand. Adapters
-and CMR have a plain way of their own; a method without them has the other rows.
+A step is that of the method of the yml file, its augmentation left out: it works on views that were made beforehand.
+Adapters and CMR have a plain way of their own; a method without them has the other rows.
 """
 
 from __future__ import annotations

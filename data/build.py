@@ -135,8 +135,8 @@ def build_cache_path(cfg: CfgNode, benchmark: Benchmark, part: str) -> Path:
     """Its name, such as regdb-3-test-visible-384x192-1f0c5a3e.pixels, tells data set, split, part, size and, but
     for bilinear, interpolation.
 
-    The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing. For
-    training images it is also of the folder of translated ones, where there is one.
+    The last word is a hash of the data set's folder: two copies of one, or two sizes of a synthetic one, share nothing.
+    For training images it is also of the folder of translated ones, where there is one.
     """
     trial = "" if benchmark.trial is None else f"-{benchmark.trial}"
     drawn = "" if benchmark.drawn is None else f"-seed-{benchmark.drawn}"

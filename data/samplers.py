@@ -1,7 +1,7 @@
 """Batch samplers: which images form each training batch of an epoch (docs/method.md, 2).
 
-Each rule is a pure function that draws the whole epoch, (rng, pids [N], modalities [N], sizes) -> list of batches, each a
-list of rows. Every batch has the promised layout; short last batches are left out.
+Each rule is a pure function that draws the whole epoch, (rng, pids [N], modalities [N], sizes) -> list of batches, each
+a list of rows. Every batch has the promised layout; short last batches are left out.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def identity_cross_modality(rng: np.random.Generator, pids: ndarray, modalities:
 def cross_modality_drawn(rng: np.random.Generator, pids: ndarray, modalities: ndarray, sizes: Sizes) -> Batches:
     """[visible: P identities x K/2][infrared: the same P x K/2], drawn anew for each batch, images with replacement.
 
-    AGW's rule and its successors'. An epoch has n // (P K/2) + 1 batches, n the images of the larger modality; identities
-    of one modality are left out.
+    AGW's rule and its successors'. An epoch has n // (P K/2) + 1 batches, n the images of the larger modality;
+    identities of one modality are left out.
     """
     rows = _rows_by_modality(pids, modalities)
     identities, half = np.array(list(rows)), sizes.k // 2

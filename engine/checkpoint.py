@@ -60,7 +60,8 @@ def open_checkpoint(path: str, best: bool) -> Checkpoint:
     """Read a checkpoint file, or that of a run folder: of its last state, or of the model that it tests (`best`).
 
     A safetensors file says for a test which model it holds; a training starts from it as from weights alone. Never runs
-    code from the file. Raises UserError for a missing, damaged or foreign file, and for one that holds what no run writes.
+    code from the file. Raises UserError for a missing, damaged or foreign file, and for one that holds what no run
+    writes.
     """
     file = expanded(path)
     if file.is_dir():
@@ -169,8 +170,8 @@ def load_weights_into(
     """Load weights by name. A head of another identity count is left out with a warning, where that is allowed.
 
     Weights alone may have the names of the method's released checkpoints. config: what the model was built from. Raises
-    UserError where anything else does not fit, naming the keys that differ from those of the checkpoint's run; the model
-    is then unchanged.
+    UserError where anything else does not fit, naming the keys that differ from those of the checkpoint's run; the
+    model is then unchanged.
     """
     weights, own = _by_our_names(model, checkpoint), model.state_dict()
     other = [n for n in getattr(model, "HEAD", ()) if n in weights and n in own and weights[n].shape != own[n].shape]

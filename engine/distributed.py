@@ -90,8 +90,8 @@ def gather_equal(rows: Tensor) -> Tensor:
 def whole(output: Output, views: Views, shares: Tensor | None) -> Output:
     """The answers of all processes, [S, ...] in the order of the batch's views, from this process's. shares: of the batch.
 
-    Where a network answers c times for a view, the views are answered once, then all again, and `rows` says so. Every view
-    must be answered equally often; ValueError otherwise.
+    Where a network answers c times for a view, the views are answered once, then all again, and `rows` says so. Every
+    view must be answered equally often; ValueError otherwise.
     """
     if shares is None:
         return output

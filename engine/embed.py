@@ -39,8 +39,9 @@ def embed_images(network: nn.Module, images: Tensor, modalities: Tensor, dtype: 
 class Embedder:
     """A trained model that turns images into vectors of unit length, whose inner products are cosines.
 
-    size: (height, width) in pixels of its images, to which files are resized by `interpolation`. config: of the run that trained it. `hash` names the model, `dimension` is
-    D; `card` says what the model is (engine/gallery/card.py) and `file` where it lies, both from open_model.
+    size: (height, width) in pixels of its images, to which files are resized by `interpolation`. config: of the run
+    that trained it. `hash` names the model, `dimension` is D; `card` says what the model is (engine/gallery/card.py)
+    and `file` where it lies, both from open_model.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Embedder:
         """Images of one modality -> [B, D] float32 of unit length, on the CPU.
 
         images: uint8 [B, 3, H, W] (RGB, of this embedder's size), or names of image files, which are resized to it.
-        modality: "visible" or "infrared". Raises UserError for another size, type or modality, and for a file that cannot
-        be read.
+        modality: "visible" or "infrared". Raises UserError for another size, type or modality, and for a file that
+        cannot be read.
         """
         kind = modality if isinstance(modality, Modality) else pick(MODALITIES, modality, "modality")
         if isinstance(images, (str, Path)):

@@ -47,7 +47,8 @@ def split_name(dataset: str, trial: int | None) -> str:
 def resume_notes(checkpoint: Checkpoint, config: Mapping[str, Any], seed: int | None, testing: bool) -> list[str]:
     """What is asked differently than when the run was started and changes results, one line each.
 
-    seed: None if not asked for. testing: the run's model is tested, so that what only its training depends on is left out.
+    seed: None if not asked for. testing: the run's model is tested, so that what only its training depends on is left
+    out.
     """
     looked_at = affecting(BOTH, TEST) if testing else config.keys() - affecting(NOTHING)
     before = {key: value for key, value in checkpoint.origin.config.items() if key in looked_at}

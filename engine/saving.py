@@ -20,8 +20,8 @@ from utils.runs import BEST, LAST
 def save_checkpoint(folder: Path, origin: Origin, parts: Mapping[str, Stateful], best: bool = False) -> None:
     """Replace the folder's last checkpoint with the parts' states; with `best`, the best one becomes the same file.
 
-    Ctrl-C is obeyed when both are on the disk. Raises UserError where that fails, for lack of space for instance; what was
-    there before is then as it was.
+    Ctrl-C is obeyed when both are on the disk. Raises UserError where that fails, for lack of space for instance; what
+    was there before is then as it was.
     """
     content = {"format": FORMAT, "origin": origin._asdict()}
     content.update({name: part.state_dict() for name, part in parts.items()})

@@ -1,7 +1,7 @@
 """What the states in a checkpoint must be, and how a run's parts take them.
 
-A file may come from anywhere, so everything in it is looked at before any part is touched. A part takes the keys that are
-named here; all else (rates, factors, methods) is its own, as configured.
+A file may come from anywhere, so everything in it is looked at before any part is touched. A part takes the keys that
+are named here; all else (rates, factors, methods) is its own, as configured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cross-Modality Retrieval loss (MCJA, IEEE TCSVT 2024, doi 10.1109/TCSVT.2024.3377252; docs/method.md, 4).
 
-L = mean over modalities of mean |r(q, g) - r*(q, g)|: r is the soft rank of the gallery image g for the query q, by cosine
-distance; r* is 1 if both show one identity, else the number of gallery images.
+L = mean over modalities of mean |r(q, g) - r*(q, g)|: r is the soft rank of the gallery image g for the query q, by
+cosine distance; r* is 1 if both show one identity, else the number of gallery images.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def cross_modality_retrieval_loss(
     if embeddings.element_size() < 4:
         embeddings = embeddings.float()
     units = F.normalize(embeddings, dim=1)
-    # Rows are picked from the products, not from the embeddings: picking, and its backward pass, costs by what is picked.
+    # Rows are picked from the products, not from the embeddings: picking, and its backward pass, costs by what is
+    # picked.
     distances = (1 - units @ units.T) / 2
     terms, counted = [], []
     for modality in torch.unique(modalities):

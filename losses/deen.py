@@ -20,8 +20,8 @@ def cross_modality_pair(base: Tensor, generated: Tensor, pids: Tensor, modalitie
 
     Every identity has four centres: visible and infrared, of `base` and of `generated`. The pair base-infrared and
     generated-visible must be no farther apart than base-visible and generated-visible (whose distance has no gradient),
-    and nearer than another identity's centre; the same with the modalities exchanged; the margin is 0.2.
-    Rows may come in any order. Identities of one modality do not count; without another identity only the first part is left.
+    and nearer than another identity's centre; the same with the modalities exchanged; the margin is 0.2. Rows may come
+    in any order. Identities of one modality do not count; without another identity only the first part is left.
     """
     base, generated = full_precision(base), full_precision(generated)
     own, modalities = same(pids), beside(modalities, base)

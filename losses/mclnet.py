@@ -1,6 +1,7 @@
 """Losses of MCLNet (Hao et al., ICCV 2021): modality confusion and marginal centres.
 
-Confusion = mean over rows of the cross entropy to (1/2, 1/2). Marginal centre = [compact - near - sigma]_+ + [rho - apart]_+.
+Confusion = mean over rows of the cross entropy to (1/2, 1/2). Marginal centre = [compact - near - sigma]_+ + [rho -
+apart]_+.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def marginal_centre(
 ) -> Tensor:
     """[compact - near - sigma]_+ + [rho - apart]_+ of squared distances, a scalar.
 
-    features: [R, D], not normalised; labels: [R], the centre that each row belongs to; centres: [C, D]. compact: mean of
-    the rows' distances to their centres. near: each centre's nearest row that is not on it, summed and divided by R,
+    features: [R, D], not normalised; labels: [R], the centre that each row belongs to; centres: [C, D]. compact: mean
+    of the rows' distances to their centres. near: each centre's nearest row that is not on it, summed and divided by R,
     times 8 ("constant", the identity loss) or times the centre's rows not on it ("count", the camera loss). apart: mean
     over rows of the distance from their centre to the nearest other centre. While the first hinge is active the nearest
     rows are pushed away, as released. Raises ValueError for another `nearest`.

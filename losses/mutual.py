@@ -23,8 +23,8 @@ def head_distillation(
 ) -> Tensor:
     """Each head learns, on images of its own modality, from the other head (IV-REID): [R, C], [R, C], [R] -> scalar.
 
-    The mean over the rows of each modality, both added; reduction "mean" divides by the number of classes as well, as the
-    released RegDB script does. A modality without rows adds 0. Raises ValueError for another reduction.
+    The mean over the rows of each modality, both added; reduction "mean" divides by the number of classes as well, as
+    the released RegDB script does. A modality without rows adds 0. Raises ValueError for another reduction.
     """
     if reduction not in ("batchmean", "mean"):
         raise ValueError(f"reduction = {reduction!r}: choose batchmean or mean")
@@ -45,8 +45,8 @@ def head_identity(visible_logits: Tensor, infrared_logits: Tensor, pids: Tensor,
 def view_distillation(student: Tensor, teacher: Tensor, temperature: float = 3.0) -> Tensor:
     """CAJ's KL, temperature^2 times the mean over rows: [N, C] logits of the plain visible view and of infrared -> scalar.
 
-    As released, 1e-7 is added to the teacher's probabilities, which are not normalised again, so that equal logits do not
-    quite give 0. The teacher gets no gradient.
+    As released, 1e-7 is added to the teacher's probabilities, which are not normalised again, so that equal logits do
+    not quite give 0. The teacher gets no gradient.
     """
     target = (full_precision(teacher).detach() / temperature).softmax(dim=1) + 1e-7
     log_student = (full_precision(student) / temperature).log_softmax(dim=1)

@@ -1,6 +1,7 @@
 """Differentiable ranks (Blondel et al., Fast Differentiable Sorting and Ranking, ICML 2020).
 
-r = s - v, with s = values / strength in descending order, and v the non-increasing least-squares fit of s - (n, ..., 1).
+r = s - v, with s = values / strength in descending order, and v the non-increasing least-squares fit of s - (n, ...,
+1).
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ def weighted_regularised(
 
     features: [R, D], not normalised; pids: [R]. Positives, the row itself included, are weighted by softmax(alpha d),
     negatives by softmax(-alpha d); with D the weighted distances the loss is the mean of log(1 + exp(gamma (Dp - Dn))),
-    or with `square` of log(1 + exp(min(gamma (Dp - Dn)^2, 88) * sign(Dp - Dn))).
-    As released, the negatives' softmax is not shifted, so far negatives (d above 14) lose their weight to the floor, unless
-    `shifted`, which takes each row's nearest negative off as it takes off the farthest positive.
+    or with `square` of log(1 + exp(min(gamma (Dp - Dn)^2, 88) * sign(Dp - Dn))). As released, the negatives' softmax is
+    not shifted, so far negatives (d above 14) lose their weight to the floor, unless `shifted`, which takes each row's
+    nearest negative off as it takes off the farthest positive.
     """
     features = full_precision(features)
     distances, positive = pairwise(features, features), same(pids)

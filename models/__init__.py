@@ -24,9 +24,9 @@ from utils.errors import UserError, pick
 def build_model(cfg: CfgNode, num_ids: int) -> nn.Module:
     """The configured model for `num_ids` training identities, on the CPU.
 
-    It gives `forward(images [R, 3, H, W], streams [R]) -> Output`, `embed(images, modalities [R]) -> [R, D]`, `groups()`
-    and `HEAD`, the names of the parameters that another number of identities changes. Raises UserError for an unknown
-    model or backbone, impossible keys, or weights that cannot be had.
+    It gives `forward(images [R, 3, H, W], streams [R]) -> Output`, `embed(images, modalities [R]) -> [R, D]`,
+    `groups()` and `HEAD`, the names of the parameters that another number of identities changes. Raises UserError for
+    an unknown model or backbone, impossible keys, or weights that cannot be had.
     """
     model = pick(MODELS, cfg.model, "model")(cfg, num_ids)
     # Convolutions are fastest on maps whose channels lie together; their weights' layout decides for the whole network.

@@ -26,9 +26,9 @@ class DEEN(nn.Module):
     """Images [R, 3, H, W], streams [R] -> Output of 3 R rows: the originals, branch 1, branch 2, each in the order given.
 
     depth: the stages that are used, 4, or 3 for small data sets (as released for RegDB); the last is entered with three
-    times the batch. vector: what is ranked by inner products, "s7" (all six vectors of an image), "s8" (the same, weighted
-    0.1 before the neck and 0.9 after it), or the original branch's "neck" or "pool" alone. flip: the sum of both mirrored
-    views' unit vectors, as released, instead of one view's. recompute: keep each block's input only.
+    times the batch. vector: what is ranked by inner products, "s7" (all six vectors of an image), "s8" (the same,
+    weighted 0.1 before the neck and 0.9 after it), or the original branch's "neck" or "pool" alone. flip: the sum of
+    both mirrored views' unit vectors, as released, instead of one view's. recompute: keep each block's input only.
     """
 
     HEAD = ("classifier.weight",)

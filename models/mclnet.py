@@ -1,7 +1,7 @@
 """MCLNet (Hao et al., ICCV 2021): AGW's network and a discriminator of modalities that it is trained to confuse.
 
-f and e as in AGW; a discriminator D(f) tells the modalities apart, while the network minimises the cross entropy of D(f) to (1/2, 1/2):
-L = mean over rows of -(log p_visible + log p_infrared) / 2.
+f and e as in AGW; a discriminator D(f) tells the modalities apart, while the network minimises the cross entropy of
+D(f) to (1/2, 1/2): L = mean over rows of -(log p_visible + log p_infrared) / 2.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from utils.logging import stop_logging
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# Where a shell started this in the background, interrupts are ignored here, and would be in what tests start and interrupt.
+# Where a shell started this in the background, interrupts are ignored here, and would be in what tests start and
+# interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,7 +14,8 @@ import engine.build
 import main
 from models.backbones.resnet import RESNETS, Architecture
 
-# Not a fork of the tests' process: the backward pass refuses to run there once an earlier test has started autograd's threads.
+# Not a fork of the tests' process: the backward pass refuses to run there once an earlier test has started autograd's
+# threads.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 

@@ -5,10 +5,10 @@
         x.argmax().item()
     gpu.waits  # one text for each time the host waited: the operation, and the line of the project that asked for it
 
-Tensors of two devices do not mix, nor does NumPy read the GPU's. A wait is a copy from or to ordinary memory that is not
-`non_blocking`, and an operation whose result the host must know: a number, a truth, a shape that depends on values. A copy
-from the GPU that nobody waits for is an error. Streams exist and do nothing. Half precision, cuDNN and NCCL are not
-pretended: autocast and scaling are off.
+Tensors of two devices do not mix, nor does NumPy read the GPU's. A wait is a copy from or to ordinary memory that is
+not `non_blocking`, and an operation whose result the host must know: a number, a truth, a shape that depends on values.
+A copy from the GPU that nobody waits for is an error. Streams exist and do nothing. Half precision, cuDNN and NCCL are
+not pretended: autocast and scaling are off.
 """
 
 from __future__ import annotations

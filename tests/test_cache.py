@@ -555,7 +555,8 @@ def test_pixels_on_the_gpu(images, path):
     assert source.tensor.device == device and torch.equal(everything(source).cpu(), decoded(images))
 
 
-# ------------------------------------------------------------------------------------------------------------ whole runs
+# ------------------------------------------------------------------------------------------------------------ whole
+# runs
 
 
 def test_names_of_the_files(regdb_root, sysu_root):

@@ -1,7 +1,7 @@
 """Methods of other kinds than MCJA, as toys of a few lines: none needs a change of the engine.
 
-Each is an entry of a dict and a key of the configuration, trains for two epochs through main.py, and resumes bitwise where
-it was stopped after the first.
+Each is an entry of a dict and a key of the configuration, trains for two epochs through main.py, and resumes bitwise
+where it was stopped after the first.
 """
 
 from __future__ import annotations

@@ -156,7 +156,8 @@ def test_batches_are_of_one_modality(embedder, tmp_path):
         np.testing.assert_allclose(vector, embedder([image], side)[0], atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------ stopped, resumed
+# ------------------------------------------------------------------------------------------------------ stopped,
+# resumed
 
 
 def killed_at(point: int, work, save_every: int = 0) -> bool:
@@ -346,7 +347,8 @@ def test_a_folder_of_other_files_is_no_place_for_one(photos, embedder):
     assert sorted(path.name for path in photos.iterdir()) == ["0000", "0001"]
 
 
-# ------------------------------------------------------------------------------------------------------ unreadable images
+# ------------------------------------------------------------------------------------------------------ unreadable
+# images
 
 
 def test_unreadable_images_are_a_line_each_and_few_lines_in_all(embedder, tmp_path, caplog):

@@ -463,7 +463,8 @@ def test_a_protocol_without_a_gallery(tool, sysu_arrays, capsys):
     assert "x.npz: visible_embeddings has no image for the gallery of sysu/indoor/1-shot" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------------- what it stands on
+# ------------------------------------------------------------------------------------------------------- what it stands
+# on
 
 
 def test_rows_with_more_keys_are_read_and_rows_with_fewer_are_not(tmp_path):

@@ -254,7 +254,8 @@ def test_no_level_ends_two_away_where_pillow_takes_the_other_direction_first(see
     assert np.abs(levels[0].transpose(1, 2, 0) - expected).max() <= 1
 
 
-# ------------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------------- what is
+# refused
 
 
 def run(capsys, *arguments) -> tuple[int, str]:

@@ -1,5 +1,6 @@
-"""One step of training by each shipped yml against the released code (tests/golden/siblings): the network's answers, the
-losses, the gradients, the running statistics afterwards, and what the optimisers do with each released parameter."""
+"""One step of training by each shipped yml against the released code (tests/golden/siblings): the network's answers,
+the losses, the gradients, the running statistics afterwards, and what the optimisers do with each released
+parameter."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ LOSSES = {
 def stepped(name: str) -> SimpleNamespace:
     """A step of a yml's own network, losses, optimisers and step, in float64, with the golden weights and images.
 
-    In float64 the statistics of eight rows do not amplify rounding. `output` is the network's, `found` what is reported.
+    In float64 the statistics of eight rows do not amplify rounding. `output` is the network's, `found` what is
+    reported.
     """
     yml, source, _, images, keys = RECIPES[name]
     cfg, file = config(yml, *keys), golden(f"siblings/{source}")

@@ -16,7 +16,8 @@ from utils.types import Modality, Record
 VISIBLE, INFRARED = Modality
 EPOCHS = range(1, 7)
 P, K = 4, 6
-# Eleven identities, (visible, infrared) images of each. Fewer than K: 23, 29, 31; K/2 of one, fewer of the other: 5, 17.
+# Eleven identities, (visible, infrared) images of each. Fewer than K: 23, 29, 31; K/2 of one, fewer of the other: 5,
+# 17.
 ELEVEN = {
     2: (9, 8), 3: (12, 12), 5: (7, 2), 7: (6, 11), 11: (8, 8), 13: (20, 5), 17: (1, 9), 19: (6, 6), 23: (2, 2), 29: (1, 3),
     31: (3, 2),
@@ -56,7 +57,8 @@ def chunks_left(people: People, batches: list[list[int]], chunks: dict[int, int]
     return sum(used[pid] < number for pid, number in chunks.items())
 
 
-# ------------------------------------------------------------------------------------------------------------------ none
+# ------------------------------------------------------------------------------------------------------------------
+# none
 
 
 def test_plain_shuffling_shows_every_image_once_and_drops_the_rest():
@@ -72,7 +74,8 @@ def test_plain_shuffling_shuffles():
     assert People(ELEVEN).epochs("none")[0][0] != list(range(20))
 
 
-# ---------------------------------------------------------------------------------------------------------- norm_triplet
+# ----------------------------------------------------------------------------------------------------------
+# norm_triplet
 
 
 @pytest.mark.parametrize("counts", [ELEVEN, ONE_SIDED], ids=["both modalities", "one-sided too"])
@@ -107,7 +110,8 @@ def test_norm_triplet_cuts_other_chunks_in_other_epochs():
     assert [len(batches) for batches in epochs] == [2] * len(EPOCHS) and len(chunks) > 4
 
 
-# ------------------------------------------------------------------------------------------------- cross_modality_random
+# -------------------------------------------------------------------------------------------------
+# cross_modality_random
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,8 @@ def test_cross_modality_random_without_one_modality_has_no_batch():
     )
 
 
-# ----------------------------------------------------------------------------------------------- cross_modality_identity
+# -----------------------------------------------------------------------------------------------
+# cross_modality_identity
 
 
 @pytest.mark.parametrize("counts", [ELEVEN, ONE_SIDED], ids=["both modalities", "one-sided too"])
@@ -168,7 +173,8 @@ def test_cross_modality_identity_passes_over_the_identities(k, passes):
     assert last == set(ELEVEN)  # who is dropped changes, so everyone is seen within a few epochs
 
 
-# ----------------------------------------------------------------------------------------------- identity_cross_modality
+# -----------------------------------------------------------------------------------------------
+# identity_cross_modality
 
 
 @pytest.mark.parametrize("counts", [ELEVEN, ONE_SIDED], ids=["both modalities", "one-sided too"])
@@ -197,7 +203,8 @@ def test_identity_cross_modality_changes_its_pairs():
     assert [len(batches) for batches in epochs] == [1] * len(EPOCHS) and len(pairs) > 18
 
 
-# ------------------------------------------------------------------------------------------------- epochs and randomness
+# ------------------------------------------------------------------------------------------------- epochs and
+# randomness
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -238,7 +245,8 @@ def test_a_new_sampler_starts_with_epoch_1():
     assert list(people.sampler("norm_triplet")) == people.epochs("norm_triplet")[0]
 
 
-# --------------------------------------------------------------------------------------------------------- configuration
+# ---------------------------------------------------------------------------------------------------------
+# configuration
 
 
 def records(counts: dict[int, tuple[int, int]]) -> list[Record]:

@@ -135,7 +135,8 @@ def test_golden(name, case):
     assert value.item() == pytest.approx(float(file[f"{case}__loss"]), rel=1e-5, abs=2e-7)
     for key, tensor in zip(inputs, tensors):
         expected = file[f"{case}__grad_{key}"]
-        # One row in its block: a term of weight 0 there takes the root of 0, whose gradient is not a number; ours has none.
+        # One row in its block: a term of weight 0 there takes the root of 0, whose gradient is not a number; ours has
+        # none.
         if case != "qct_one_image_per_block":
             gradient = np.zeros_like(expected) if tensor.grad is None else tensor.grad.numpy()
             assert np.abs(gradient - expected).max() <= 1e-5 * np.abs(expected).max() + 1e-7
@@ -168,7 +169,8 @@ def test_specified_numbers(loss, value, norm, first):
 
 
 def test_hardest_pair_by_hand():
-    # Positives at 1 and sqrt 2, nearest negatives at sqrt 2, 1, 2, 1: hinges 0, 0.3, 0, sqrt 2 - 1 + 0.3; a quarter of each.
+    # Positives at 1 and sqrt 2, nearest negatives at sqrt 2, 1, 2, 1: hinges 0, 0.3, 0, sqrt 2 - 1 + 0.3; a quarter of
+    # each.
     features = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     assert batch_hard(features, torch.tensor([0, 0, 1, 1]), 0.3).item() == pytest.approx((0.6 + 2**0.5 - 1) / 4)
 
@@ -182,7 +184,8 @@ def test_far_negatives_lose_their_weight():
 
 
 def test_marginal_centre_by_hand():
-    # Squares 1, 4, 16 and 4, 9... of v to the centres 0 and 10: compact 31 / 5; nearest 1 of each, 3 and 2 rows of them.
+    # Squares 1, 4, 16 and 4, 9... of v to the centres 0 and 10: compact 31 / 5; nearest 1 of each, 3 and 2 rows of
+    # them.
     centres = torch.tensor([[0.0], [10.0], [25.0]])
     features, labels = torch.tensor([[1.0], [2.0], [4.0], [11.0], [13.0]]), torch.tensor([0, 0, 0, 1, 1])
     assert marginal_centre(features, labels, centres, 1, 120, "count").item() == pytest.approx(24.2)

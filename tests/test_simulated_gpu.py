@@ -1,5 +1,5 @@
-"""What runs on a GPU, on a pretended one: no host wait within a step or an embedding batch, devices that never mix, and the
-results of the CPU."""
+"""What runs on a GPU, on a pretended one: no host wait within a step or an embedding batch, devices that never mix, and
+the results of the CPU."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def gpu():
         yield device
 
 
-# ------------------------------------------------------------------------------------------------------ the device itself
+# ------------------------------------------------------------------------------------------------------ the device
+# itself
 
 
 def test_devices_do_not_mix(gpu):

@@ -38,7 +38,8 @@ KEYS = [
 
 
 SMALL = ["backbone", "resnet18", "pretrained", "none"]
-# What is compared with one process, and with which keys: several losses, some alone, and networks that answer more often.
+# What is compared with one process, and with which keys: several losses, some alone, and networks that answer more
+# often.
 RECIPES: dict[str, tuple[str, list[str]]] = {
     "both": ("Demo", []),
     "cmr": ("Demo", ["loss_id", "false"]),

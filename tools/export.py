@@ -3,9 +3,9 @@
 python -m tools.export RUN --out reid
 
 The folder holds model.onnx (uint8 images of any size in, unit vectors out), model-core.onnx (normalised images of the
-model's own size in, as multi-object trackers give them), card.json (what the model is) and use.py (a search in 40 lines).
-What the files give is compared with what the model gives; where they differ, nothing is written and the exit code is 1
-(docs/export.md).
+model's own size in, as multi-object trackers give them), card.json (what the model is) and use.py (a search in 40
+lines). What the files give is compared with what the model gives; where they differ, nothing is written and the exit
+code is 1 (docs/export.md).
 """
 
 from __future__ import annotations

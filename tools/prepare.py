@@ -2,8 +2,8 @@
 
 python -m tools.prepare --cfg configs/SYSU_MCJA.yml data_root /data/SYSU-MM01
 
-A run does the same by itself when it starts. This command does it beforehand, for instance on a machine without a GPU. A
-file that is there already is read and compared with its checksum, and a damaged one is written anew.
+A run does the same by itself when it starts. This command does it beforehand, for instance on a machine without a GPU.
+A file that is there already is read and compared with its checksum, and a damaged one is written anew.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 python -m tools.search GALLERY photo.png --modality infrared
 python -m tools.search GALLERY photo.png --modality infrared --rerank --out sheet.png
 
-GALLERY is a folder that tools.embed wrote with the same model, or, with --milvus, a collection that tools.hand_over made of
-one. An image that lies in the gallery does not find itself.
+GALLERY is a folder that tools.embed wrote with the same model, or, with --milvus, a collection that tools.hand_over
+made of one. An image that lies in the gallery does not find itself.
 """
 
 from __future__ import annotations

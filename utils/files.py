@@ -102,8 +102,8 @@ def replacing(path: Path, patient: bool = True) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its place at the end, on the disk by then; removed whatever goes wrong.
 
     Ctrl-C is obeyed after the block; patient: False obeys it within, for blocks that take minutes. Its writer holds a
-    lock, so that `sweep` knows what a killed process left. Raises OSError where it cannot be written, and UserError where
-    `path` is a device, a pipe or a folder.
+    lock, so that `sweep` knows what a killed process left. Raises OSError where it cannot be written, and UserError
+    where `path` is a device, a pipe or a folder.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is not a file, so it cannot be replaced; give another name")

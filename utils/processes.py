@@ -130,9 +130,9 @@ def leave(code: int) -> NoReturn:
 def on_main(work: Callable[[], T], received: Callable[[Any], T] = lambda found: found) -> T:
     """work() in the main process alone; its result in every process.
 
-    It travels as JSON, a path as text and a tuple as a list: received(that) makes the result of it again. Nothing that a
-    stranger could put in its place is ever run. All processes must call this, in the same order. They wait: for the main
-    process, whatever it is doing.
+    It travels as JSON, a path as text and a tuple as a list: received(that) makes the result of it again. Nothing that
+    a stranger could put in its place is ever run. All processes must call this, in the same order. They wait: for the
+    main process, whatever it is doing.
     """
     if alone():
         return work()

@@ -65,8 +65,8 @@ def _machine_memory() -> int | None:
 def keep_freed_memory(keep: bool = True) -> bool:
     """Whether this process will use its own freed memory again instead of giving it back; False where it cannot.
 
-    glibc gives large blocks back at once, and the system clears every page of new ones: for the maps of a training step on
-    a CPU that takes a seventh of the time. keep: False for glibc's own way. Other C libraries are left alone.
+    glibc gives large blocks back at once, and the system clears every page of new ones: for the maps of a training step
+    on a CPU that takes a seventh of the time. keep: False for glibc's own way. Other C libraries are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -84,7 +84,8 @@ def open_run(resumed: Path | None, where: Sequence[str | None], config: str, rec
 def hold(folder: Path) -> None:
     """Take a run folder for this process, until it ends, lets go or takes another one.
 
-    What a killed one left unfinished is removed. UserError where another process works in it. Loader workers that outlive a killed process do not keep it.
+    What a killed one left unfinished is removed. UserError where another process works in it. Loader workers that
+    outlive a killed process do not keep it.
     """
     global _held
     let_go()

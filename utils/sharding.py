@@ -9,8 +9,8 @@ from torch import Tensor
 def split_by_identity(pids: Tensor, parts: int) -> Tensor:
     """Which rows of a batch each process has: [B] int64 -> [parts, B / parts] int64; `parts` must divide B.
 
-    The rows are sorted by identity, in the order in which identities and their rows appear, and cut; each part keeps their order. Of P identities
-    with equally many rows each lies in one part whenever `parts` divides P.
+    The rows are sorted by identity, in the order in which identities and their rows appear, and cut; each part keeps
+    their order. Of P identities with equally many rows each lies in one part whenever `parts` divides P.
     """
     _, identity = torch.unique(pids, return_inverse=True)
     places = torch.arange(len(pids))

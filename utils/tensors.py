@@ -38,8 +38,8 @@ KNOWN = (*FLOATS, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8
 def load_torch(path: Path) -> Any:
     """What a torch file holds, on the CPU; never runs code from it. UserError for a missing, damaged or foreign file.
 
-    A network that was pickled whole is read as its weights. The checksums of its tensors are compared: torch writes them,
-    but does not look at them.
+    A network that was pickled whole is read as its weights. The checksums of its tensors are compared: torch writes
+    them, but does not look at them.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file")

@@ -1,7 +1,7 @@
 """The augmentation of a batch on a CPU, compiled by numba: every image is read once and written once.
 
-data/augmentation/mcja.py does the same by tensor operations, which go through the whole batch in memory again and again; both give
-the same bits.
+data/augmentation/mcja.py does the same by tensor operations, which go through the whole batch in memory again and
+again; both give the same bits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def augment_images(
     """images [B, 3, H, W] uint8 -> out [B, 3, H, W] float32.
 
     part [B] int64: HUE to SJ, below 0 for none; turns, keep [B] float32, weights [B, 3] float64, channels [B, 2] and
-    patches, erased [B, 4] int64: as data/augmentation/colour.py takes them; offsets [B, 2] int64: of the window in the padded
-    image; flips [B] bool; grey: of the padding; table [3, 256] float32: the value of each pixel, normalised.
+    patches, erased [B, 4] int64: as data/augmentation/colour.py takes them; offsets [B, 2] int64: of the window in the
+    padded image; flips [B] bool; grey: of the padding; table [3, 256] float32: the value of each pixel, normalised.
     """
     scratch = np.empty_like(images[0])
     for b in range(len(images)):

@@ -1,7 +1,7 @@
 """Several looks at each record: the augmentations of the two-stream family (AGW, CAJ, MCLNet, DEEN, IV-REID, DJANet).
 
-A look is grey, brightness, a padded window, flip, normalisation, erasing and a mixing of channels, in this order. Random
-numbers are one table for each look, drawn on the CPU for the whole batch, whatever is on.
+A look is grey, brightness, a padded window, flip, normalisation, erasing and a mixing of channels, in this order.
+Random numbers are one table for each look, drawn on the CPU for the whole batch, whatever is on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Decoded images on disk: each is decoded and resized once, not once per epoch (docs/data.md).
 
-Processes that want the same file at the same time take turns: the first decodes, the others wait, and map what it wrote.
+Processes that want the same file at the same time take turns: the first decodes, the others wait, and map what it
+wrote.
 """
 
 from __future__ import annotations

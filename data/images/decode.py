@@ -37,7 +37,8 @@ def resized(image: Image.Image, size: tuple[int, int], interpolation: str = BILI
     """An RGB image at (height, width), anti-aliased, by an interpolation of INTERPOLATIONS: [3, H, W] uint8."""
     way = INTERPOLATIONS[interpolation]
     if interpolation != BILINEAR:
-        # Horizontally first, as any Pillow did when AGW was released. Later ones choose, and what overshoots is cut in between.
+        # Horizontally first, as any Pillow did when AGW was released. Later ones choose, and what overshoots is cut in
+        # between.
         image = image.resize((size[1], image.height), way)
     return torch.from_numpy(np.array(image.resize(size[::-1], way))).permute(2, 0, 1)
 
@@ -69,8 +70,8 @@ def read_image(source: str | BinaryIO, name: str, hint: str, formats: Sequence[s
 def eight_bits(image: Image.Image) -> Image.Image:
     """The image; one of 16 or 32 bits a pixel in 8, its darkest value as 0 and its brightest as 255.
 
-    Thermal cameras write 16 bits and use a few thousand of the values: Pillow's own conversion makes them white, and the
-    upper 8 bits alone nearly one grey. ValueError for values that are not finite.
+    Thermal cameras write 16 bits and use a few thousand of the values: Pillow's own conversion makes them white, and
+    the upper 8 bits alone nearly one grey. ValueError for values that are not finite.
     """
     if not image.mode.startswith(("I", "F")):
         return image

@@ -30,9 +30,9 @@ OF_VALIDATION = ("validation", "train on more identities, or leave `select val` 
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
     """Read own images below `root`.
 
-    An identity's number is the rank of its name among all. Where no image is for the test, a quarter of the
-    identities with both modalities is, drawn with `seed`. hold_out: keep a tenth of those that are left, drawn in the same way, out
-    of training as the validation split. `trial` is not used. Raises UserError for a missing or unreadable part.
+    An identity's number is the rank of its name among all. Where no image is for the test, a quarter of the identities
+    with both modalities is, drawn with `seed`. hold_out: keep a tenth of those that are left, drawn in the same way,
+    out of training as the validation split. `trial` is not used. Raises UserError for a missing or unreadable part.
     """
     folder = require_folder(root, "", "own images")
     images, lines = read_images(folder)

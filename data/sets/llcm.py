@@ -1,7 +1,7 @@
 """LLCM (Zhang and Wang, CVPR 2023), from its published layout. Opens no image.
 
-`root/idx/train_{vis,nir}.txt` list the training images, lines `vis/{identity:04d}/name.jpg label`; `root/idx/test_id.txt`
-the test identities, whose images are `root/test_{vis,nir}/cam{1..9}/{identity:04d}/*.jpg`.
+`root/idx/train_{vis,nir}.txt` list the training images, lines `vis/{identity:04d}/name.jpg label`;
+`root/idx/test_id.txt` the test identities, whose images are `root/test_{vis,nir}/cam{1..9}/{identity:04d}/*.jpg`.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class Listing(NamedTuple):
 class Foreign(NamedTuple):
     """How embeddings that other code extracted are judged.
 
-    settings: (listing, file of the trials, None unless there is one) -> every setting, and what differs from the published
-    test set, a line each. UserError for a row that cannot be one of the data set.
+    settings: (listing, file of the trials, None unless there is one) -> every setting, and what differs from the
+    published test set, a line each. UserError for a row that cannot be one of the data set.
     """
 
     settings: Callable[[Listing, Path | None], tuple[list[Setting], list[str]]]

@@ -24,8 +24,9 @@ def hand_over(
 ) -> int:
     """Give a collection the rows that it does not hold; how many those were. It is made where there is none.
 
-    said: called with the number of rows after each batch. Killed and called again, it continues: rows have their numbers,
-    and those that may be there are written over. UserError for a collection of another model or of other images.
+    said: called with the number of rows after each batch. Killed and called again, it continues: rows have their
+    numbers, and those that may be there are written over. UserError for a collection of another model or of other
+    images.
     """
     if not client.has_collection(name, timeout=ANSWERING):
         _make(client, name, gallery)

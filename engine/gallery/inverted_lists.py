@@ -25,8 +25,9 @@ ADDED = 2**27  # bytes of vectors that are sorted into lists at once
 class InvertedLists:
     """The rows of a gallery, sorted into about sqrt(N) lists by the centres of their vectors.
 
-    Building them takes longer than many exact searches, so they are kept in the gallery's folder, under a name that changes
-    with the model and with vectors.npy. Raises UserError where faiss is not installed or a vector is not of unit length.
+    Building them takes longer than many exact searches, so they are kept in the gallery's folder, under a name that
+    changes with the model and with vectors.npy. Raises UserError where faiss is not installed or a vector is not of
+    unit length.
     """
 
     def __init__(self, gallery: Gallery):

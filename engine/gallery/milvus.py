@@ -1,6 +1,7 @@
 """Galleries in Milvus, a vector database: a collection holds the rows of a gallery folder, and is searched like one.
 
-The same code speaks to Milvus Lite, which keeps its collections in a local file and runs within this process, and to a server.
+The same code speaks to Milvus Lite, which keeps its collections in a local file and runs within this process, and to a
+server.
 """
 
 from __future__ import annotations
@@ -188,8 +189,8 @@ class Collection:
     def search(self, queries: np.ndarray, count: int, allowed: str | None = None) -> Found:
         """The first rows of each query, with their vectors, [Q, D] float32 -> [Q, count]. allowed: see `condition`.
 
-        Cosines are computed here, as by `exact`, so that the two can be compared to the bit. Which of several rows is found
-        that tie for the last place is Milvus's choice.
+        Cosines are computed here, as by `exact`, so that the two can be compared to the bit. Which of several rows is
+        found that tie for the last place is Milvus's choice.
         """
         if count > MOST:
             raise UserError(f"{self.name}: Milvus finds {MOST} images for a query at most, not {count}")

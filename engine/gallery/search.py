@@ -47,10 +47,11 @@ class Index(Protocol):
 def exact(queries: np.ndarray, vectors: np.ndarray, count: int, allowed: np.ndarray | None = None) -> Found:
     """The `count` rows of largest inner product, [Q, D], [N, D] float32 of unit length -> [Q, count].
 
-    vectors are read by blocks, so a memory map of any length takes the same memory. allowed: [N] bool, the rows that may
-    be found; None for all. Float32 products choose the candidates, with room for their rounding, and float64 orders them:
-    equal vectors tie wherever they lie, and a query finds the same alone and among others. Raises ValueError for shapes
-    that do not fit, and UserError for a row of the gallery that is not finite, or that was found and is not of unit length.
+    vectors are read by blocks, so a memory map of any length takes the same memory. allowed: [N] bool, the rows that
+    may be found; None for all. Float32 products choose the candidates, with room for their rounding, and float64 orders
+    them: equal vectors tie wherever they lie, and a query finds the same alone and among others. Raises ValueError for
+    shapes that do not fit, and UserError for a row of the gallery that is not finite, or that was found and is not of
+    unit length.
     """
     if queries.ndim != 2 or vectors.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise ValueError(f"queries {queries.shape} and vectors {vectors.shape} must be [Q, D] and [N, D]")
@@ -137,9 +138,9 @@ def recall(found: Found, truth: Found) -> float:
 def reranked(query: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """k-reciprocal re-ranking of a query's first images among themselves, [D], [K, D] float32 of unit length.
 
-    Returns the new order of the candidates, [K] int64, and their distances in that order, [K] float32 in 0..1. k1, k2 and
-    lambda are the published ones; with fewer than 2 k1 candidates, k1 is half of them, since a neighbourhood that holds
-    all candidates tells none from another, and k2 is at most k1.
+    Returns the new order of the candidates, [K] int64, and their distances in that order, [K] float32 in 0..1. k1, k2
+    and lambda are the published ones; with fewer than 2 k1 candidates, k1 is half of them, since a neighbourhood that
+    holds all candidates tells none from another, and k2 is at most k1.
     """
     if not len(candidates):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)

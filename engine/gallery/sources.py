@@ -23,8 +23,8 @@ PARENT = "parent"  # an identity that is the name of the folder an image lies in
 def rows_of_files(paths: Iterable[Path], modality: str, identity: str = "", camera: str = "") -> Iterator[Row]:
     """Every image file of folders, and files as they are named. Whether one is there and readable, nobody has looked.
 
-    modality: of all; images in a folder named after the other one are logged. identity: PARENT, or empty where nobody knows.
-    camera: of all, or FROM_NAMES.
+    modality: of all; images in a folder named after the other one are logged. identity: PARENT, or empty where nobody
+    knows. camera: of all, or FROM_NAMES.
     """
     doubtful, example = 0, ""
     for path in map(os.path.abspath, paths):

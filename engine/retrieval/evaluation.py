@@ -50,7 +50,8 @@ def ranked_trials(
 ) -> Iterator[RankedTrial]:
     """Every trial of every setting, those with the same queries together: what they share is computed once.
 
-    features: of both modalities, on one device; not changed. lengths: rank the vectors as they are, not those of length 1.
+    features: of both modalities, on one device; not changed. lengths: rank the vectors as they are, not those of length
+    1.
     """
     picked = _take if lengths else _units
     for group in _groups(settings).values():

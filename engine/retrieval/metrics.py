@@ -29,9 +29,9 @@ def ranking_metrics(dist: Array, query_pids: Array, gallery_pids: Array, exclude
     """Fractions r1, r5, r10, r20, mAP, mINP of one ranking: [Q, G] float, [Q], [G] int, [Q, G] bool -> floats in 0..1.
 
     Gallery images where `excluded` is True do not exist for that query; a query without a match left does not count,
-    and with no valid query every metric is 0, with a warning. CMC counts identities: each is kept once, at its best position. AP is the
-    mean over the matches i = 1.. of i / rank_i; INP is (number of matches) / (rank of the last). Ties in distance go to
-    the lower gallery index, and what is not a number is farthest. The arguments are not changed.
+    and with no valid query every metric is 0, with a warning. CMC counts identities: each is kept once, at its best
+    position. AP is the mean over the matches i = 1.. of i / rank_i; INP is (number of matches) / (rank of the last).
+    Ties in distance go to the lower gallery index, and what is not a number is farthest. The arguments are not changed.
     """
     return summary([query_scores(*map(torch.as_tensor, (dist, query_pids, gallery_pids, excluded)))])
 

@@ -40,8 +40,8 @@ def mser_distance(
 def mser_ranking(query: Tensor, gallery: Tensor, parameters: MserDefaults, memory_gb: float) -> Ranking:
     """The re-ranking of one set of queries against any part of a gallery; arguments as for `mser_distance`.
 
-    With `queries_only`, all that a trial's gallery does not change (neighbours, reciprocal pairs, distances) is computed
-    here, once; else each trial starts from the embeddings.
+    With `queries_only`, all that a trial's gallery does not change (neighbours, reciprocal pairs, distances) is
+    computed here, once; else each trial starts from the embeddings.
     """
     if len(query) > 1 and len(gallery) > 1:
         raise ValueError(f"only one side is visible, but there are {len(query)} and {len(gallery)} spectra")

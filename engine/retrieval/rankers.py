@@ -15,8 +15,8 @@ from engine.retrieval.reranking import Ranking
 from utils.errors import UserError, pick
 from utils.types import MserDefaults
 
-# (query [Vq, Q, D], gallery [Vg, N, D], both normalised unless the ranker compares lengths, memory in GB) -> a ranking of any part of that gallery.
-# Whatever trials with the same queries share is computed when it is called.
+# (query [Vq, Q, D], gallery [Vg, N, D], both normalised unless the ranker compares lengths, memory in GB) -> a ranking
+# of any part of that gallery. Whatever trials with the same queries share is computed when it is called.
 Rank = Callable[[Tensor, Tensor, float], Ranking]
 
 

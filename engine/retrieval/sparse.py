@@ -46,8 +46,9 @@ def mean_rows(weights: Rows, sources: Tensor, memory_gb: float) -> Rows:
 def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) -> Callable[[Tensor], Tensor]:
     """Distances 1 - s / (2 - s), s summing the smaller weight of two rows over all columns: a function of chosen rows.
 
-    It takes rows [Q] int64 of `queries` and gives [Q, G]. The other side, for spectrum v of gallery image g, is the mean
-    of the rows sources[v, g] of `weights`, [V, G, k] int64; the distance is the mean over V. Rows sum to 1 or are empty.
+    It takes rows [Q] int64 of `queries` and gives [Q, G]. The other side, for spectrum v of gallery image g, is the
+    mean of the rows sources[v, g] of `weights`, [V, G, k] int64; the distance is the mean over V. Rows sum to 1 or are
+    empty.
     """
     spectra, images, _ = sources.shape
     sources = sources.transpose(0, 1).flatten(0, 1)  # the spectra of an image are adjacent

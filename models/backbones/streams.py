@@ -33,9 +33,9 @@ class Streams(nn.Module):
     def enter(self, images: Tensor, streams: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(maps [R, 64, h, w] stream by stream, where each image's row went, [R] int64 or None: nowhere).
 
-        streams: [R], best on the CPU, where asking which rows take which stem waits for no GPU; None: all take the first,
-        as they do where there is one. ValueError for a stream that has no stem.
-        Each stem's batch norm sees its own images, the shared ones see all; `restored` puts rows back into their order.
+        streams: [R], best on the CPU, where asking which rows take which stem waits for no GPU; None: all take the
+        first, as they do where there is one. ValueError for a stream that has no stem. Each stem's batch norm sees its
+        own images, the shared ones see all; `restored` puts rows back into their order.
         """
         if streams is None or len(self.stems) == 1:
             return self.stems[0](images), None

@@ -12,8 +12,8 @@ from models.modules.nonlocal_block import attended, residual_end
 class ChannelAttention(nn.Module):
     """CNL: high + BN(W y), y the channels of `low` mixed by products of channels, [l, l] for each image.
 
-    high: [B, h, H, W]; low: [B, l, H s, W s], s = stride (1 or 2). theta (of high) and phi (of low, with the stride) are
-    [l, H W]; A = theta phi^T / l, y = A g(low), brought to h channels with the stride. The batch norm starts at 0.
+    high: [B, h, H, W]; low: [B, l, H s, W s], s = stride (1 or 2). theta (of high) and phi (of low, with the stride)
+    are [l, H W]; A = theta phi^T / l, y = A g(low), brought to h channels with the stride. The batch norm starts at 0.
     """
 
     def __init__(self, high: int, low: int, stride: int):

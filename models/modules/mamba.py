@@ -87,8 +87,8 @@ def _kernel(device: torch.device):
 def selective_scan(x: Tensor, steps: Tensor, decay: Tensor, write: Tensor, read: Tensor) -> Tensor:
     """y_t = h_t read_t with h_t = exp(steps_t decay) h_(t-1) + steps_t x_t write_t, h_0 = 0: -> [B, I, L].
 
-    x, steps: [B, I, L]; decay: [I, N]; write, read: [B, N, L]. Where gradients are needed only the states between chunks
-    of 16 tokens are kept, so that the memory is that of L / 16 + 16 states and not of several times L.
+    x, steps: [B, I, L]; decay: [I, N]; write, read: [B, N, L]. Where gradients are needed only the states between
+    chunks of 16 tokens are kept, so that the memory is that of L / 16 + 16 states and not of several times L.
     """
     state = x.new_zeros(*x.shape[:2], decay.shape[1])
     outputs = []

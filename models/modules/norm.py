@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class BatchNorm2d(nn.BatchNorm2d):
     """torch's, [R, C, H, W] -> [R, C, H, W], but for float32 batches that lie channels_last on a CPU.
 
-    Of these torch 2.14 adds up a channel's values one after another in float32; over the 150,000 values of a channel that
-    eight images have after the first layer, three of seven digits are lost. Here they are summed pairwise.
+    Of these torch 2.14 adds up a channel's values one after another in float32; over the 150,000 values of a channel
+    that eight images have after the first layer, three of seven digits are lost. Here they are summed pairwise.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class Running(NamedTuple):
 class Launcher:
     """Runs jobs to their ends and says how it goes.
 
-    results: the folder above `runs`. slots: what --gpu is told, one entry for each run at a time. total: of the runs that
-    are counted in what is said, those finished before included. prepare: makes the command line (see `command`).
+    results: the folder above `runs`. slots: what --gpu is told, one entry for each run at a time. total: of the runs
+    that are counted in what is said, those finished before included. prepare: makes the command line (see `command`).
     """
 
     def __init__(

@@ -57,7 +57,8 @@ class Submitter:
     def run(self, jobs: Sequence[Job], start: bool = True, wait: bool = True) -> Mapping[str, str]:
         """Give the cluster what it does not have yet, and wait for all; why some failed, by identity.
 
-        start: False gives it nothing. wait: False returns after one look. KeyboardInterrupt leaves the jobs where they are.
+        start: False gives it nothing. wait: False returns after one look. KeyboardInterrupt leaves the jobs where they
+        are.
         """
         self.left = {job.identity: job for job in jobs}
         self.needed = {job.model for job in jobs if job.model}

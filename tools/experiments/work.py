@@ -16,7 +16,8 @@ from tools.experiments.run_id import code_hash
 from utils.errors import UserError
 from utils.runs import LAST
 
-# SLURM sends this signal, which says that time is nearly up, to all processes of a job; only submitit's is to act on it.
+# SLURM sends this signal, which says that time is nearly up, to all processes of a job; only submitit's is to act on
+# it.
 DEAF = ("sh", "-c", "trap '' ${SUBMITIT_PREEMPT_SIGNAL:-USR2}; exec \"$@\"", "sh")
 
 

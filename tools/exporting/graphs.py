@@ -42,9 +42,10 @@ class Parts:
 def resize(parts: Parts, images: str, size: tuple[int, int], interpolation: str) -> str:
     """[B, h, w, 3] uint8 -> [B, 3, H, W] float32, whole grey levels: within one of data/images/decode.py's resizing.
 
-    As Pillow does, it rounds after each direction, and is mostly equal. Pillow takes either direction first, and a value in
-    the middle between two levels falls to either side by the last bit. So what was rounded is kept near what was not: the
-    first rounding moves a bilinear value by 0.5 at most, whichever it is, and then the results by one level.
+    As Pillow does, it rounds after each direction, and is mostly equal. Pillow takes either direction first, and a
+    value in the middle between two levels falls to either side by the last bit. So what was rounded is kept near what
+    was not: the first rounding moves a bilinear value by 0.5 at most, whichever it is, and then the results by one
+    level.
     """
     planes = parts.add("Transpose", [images], "resize/planes", perm=[0, 3, 1, 2])
     levels = parts.add("Cast", [planes], "resize/levels", to=FLOAT)

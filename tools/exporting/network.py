@@ -61,7 +61,8 @@ def exportable(model: nn.Module) -> Unit:
 def core_graph(model: nn.Module, size: tuple[int, int]) -> Any:
     """An onnx.ModelProto: images [batch, 3, H, W] float32, modality [batch] int64 -> vectors [batch, D] float32.
 
-    It has no input `modality` where the network asks for none. Raises UserError where the network does what no graph can.
+    It has no input `modality` where the network asks for none. Raises UserError where the network does what no graph
+    can.
     """
     onnx = require("onnx", "an export")
     images, modalities = torch.zeros(2, 3, *size), torch.arange(2)

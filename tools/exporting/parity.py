@@ -37,8 +37,8 @@ class Line(NamedTuple):
 def compare(folder: Path, embedder: Embedder, images: Sequence[ndarray]) -> Iterator[Line]:
     """The files of an export against the model; images: [h, w, 3] uint8, RGB, of any sizes, each taken as both modalities.
 
-    The network is compared on the pixels that model.onnx resizes, and its resizing with Pillow's. The last line tells how far
-    both together are from the model's own reading of the images.
+    The network is compared on the pixels that model.onnx resizes, and its resizing with Pillow's. The last line tells
+    how far both together are from the model's own reading of the images.
     """
     size = embedder.size
     whole, core = (session(folder / name) for name in ("model.onnx", "model-core.onnx"))

@@ -56,7 +56,8 @@ def _is_ours(folder: Path) -> bool:
 def publishing(out: Path) -> Iterator[Path]:
     """An empty folder beside `out` that takes its place at the end, or is removed, whatever goes wrong.
 
-    A link stays; what it leads to is replaced. UserError where it cannot be written; what was at `out` is then as it was.
+    A link stays; what it leads to is replaced. UserError where it cannot be written; what was at `out` is then as it
+    was.
     """
     partial: Path | None = None
     try:
@@ -105,7 +106,8 @@ def take_place(new: Path, place: Path) -> None:
 def card(embedder: Embedder, reads_modality: bool, default: str) -> dict[str, Any]:
     """What the files are, for people and for programs that run them: plain values.
 
-    reads_modality: whether vectors depend on it. default: the modality that model-core.onnx assumes where it is left out.
+    reads_modality: whether vectors depend on it. default: the modality that model-core.onnx assumes where it is left
+    out.
     """
     height, width = embedder.size
     vectors = {"vectors": {"type": "float32", "shape": ["batch", embedder.dimension]}}

@@ -44,8 +44,8 @@ def collect_masks(model: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
 def masks_figure(images: np.ndarray, names: Sequence[str], masks: Mapping[str, np.ndarray]) -> Figure:
     """A row for each image: itself, then every mask of every adapter over it.
 
-    images: [N, H, W, 3] uint8. names: of the images. masks: {adapter's name: [N, M, h, w] float}, each map summing to 1;
-    the first `MOST_MASKS` are shown, as multiples of a uniform mask's value.
+    images: [N, H, W, 3] uint8. names: of the images. masks: {adapter's name: [N, M, h, w] float}, each map summing to
+    1; the first `MOST_MASKS` are shown, as multiples of a uniform mask's value.
     """
     shown = [
         (f"{name}\nmask {m + 1}", relative(maps[:, m]))

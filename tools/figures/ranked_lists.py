@@ -63,8 +63,8 @@ class RankedList(NamedTuple):
 def pick_queries(precision: np.ndarray, counts: np.ndarray, each: int) -> list[tuple[str, int]]:
     """(kind, row) of the `each` best, median and worst queries by average precision; fewer where there are too few.
 
-    precision: [Q] float. counts: [Q] bool, whether the query has a match in its gallery. No query is picked twice, ties go
-    to the lower row.
+    precision: [Q] float. counts: [Q] bool, whether the query has a match in its gallery. No query is picked twice, ties
+    go to the lower row.
     """
     rows = np.flatnonzero(counts)
     order = rows[np.argsort(-precision[rows], kind="stable")].tolist()
@@ -79,7 +79,8 @@ def pick_queries(precision: np.ndarray, counts: np.ndarray, each: int) -> list[t
 def ranked_lists_figure(lists: Sequence[RankedList], ranking: str) -> Figure:
     """A row for each query: itself, then its first places, each with a tick or a cross, its distance and its identity.
 
-    Right ones have a solid green frame, wrong ones a dashed orange one. One that is shown after a gap has its rank under it.
+    Right ones have a solid green frame, wrong ones a dashed orange one. One that is shown after a gap has its rank
+    under it.
     """
     columns = 1 + max(len(each.found) for each in lists)
     height, width = lists[0].query.pixels.shape[:2]

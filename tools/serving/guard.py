@@ -28,8 +28,8 @@ HEADERS = {
 class Guard:
     """Refuses names that are not this server's, and forms of other sites; adds HEADERS to every answer.
 
-    A page of another site can make a browser ask this server under a name of its own (DNS rebinding), but never under an
-    address of digits. names: by which the server is known beside those and localhost.
+    A page of another site can make a browser ask this server under a name of its own (DNS rebinding), but never under
+    an address of digits. names: by which the server is known beside those and localhost.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str] = ()):
