@@ -103,7 +103,7 @@ def states(model: nn.Module, optimizer: str = "adam") -> dict[str, int]:
     return {"weights": sum(t.nbytes for t in everything), "gradients": trained, name: each * trained}
 
 
-# ------------------------------------------------------------------------------------------------------------ measured
+# ------------------------------------------------------------------------------------------------------------- measured
 
 
 def measure(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.device) -> str:
@@ -125,7 +125,7 @@ def train(cfg: CfgNode, batch: int, dtype: torch.dtype | None, device: torch.dev
     create_trainer(learner, build_step(cfg)).run([noise(cfg, batch, device)] * steps)
 
 
-# --------------------------------------------------------------------------------------------------------------- table
+# ---------------------------------------------------------------------------------------------------------------- table
 
 
 def report(cfg: CfgNode, device: torch.device, rows: Iterable[Row]) -> None:

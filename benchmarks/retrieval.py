@@ -79,7 +79,7 @@ def graphics() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
-# --------------------------------------------------------------------------------------------------------------- costs
+# ---------------------------------------------------------------------------------------------------------------- costs
 
 
 def print_protocols(args: argparse.Namespace, devices: Iterable[str]) -> None:
@@ -144,7 +144,7 @@ def print_growth(args: argparse.Namespace, devices: Iterable[str]) -> None:
             print_row([f"{1000 * thousands:,}", f"{100 * thousands:,}", ranking], slowly, fast)
 
 
-# --------------------------------------------------------------------------------------------------------------- table
+# ---------------------------------------------------------------------------------------------------------------- table
 
 
 def columns(devices: Iterable[str]) -> str:

@@ -116,7 +116,7 @@ def test_the_helpers_see_hidden_imports_and_parameters():
     assert len(FILES) > 25
 
 
-# ----------------------------------------------------------------------------------------------------------- imports
+# -------------------------------------------------------------------------------------------------------------- imports
 
 
 @each(FILES)
@@ -173,7 +173,7 @@ def test_a_file_s_name_tells_it_from_all_others():
     assert {name for name, found in places.items() if len(found) > 1} == NAMESAKES
 
 
-# ----------------------------------------------------------------------------------------------------- configuration
+# -------------------------------------------------------------------------------------------------------- configuration
 
 
 def test_keys_are_not_named_as_strings_outside_configs():
@@ -205,7 +205,7 @@ def test_the_list_of_edges_is_not_longer_than_needed():
     assert CFG_EDGES <= readers
 
 
-# ------------------------------------------------------------------------------------------------------------- names
+# ---------------------------------------------------------------------------------------------------------------- names
 
 
 def test_main_is_short_and_names_no_data_set_model_or_loss():

@@ -89,8 +89,7 @@ def image_of(images: Tensor) -> np.ndarray:
     return images[0].permute(1, 2, 0).numpy()
 
 
-# --------------------------------------------------------------------------------------------------------- VIMC,
-# exactly
+# -------------------------------------------------------------------------------------------------------- VIMC, exactly
 
 
 def test_weighted_grayscale_is_the_released_one_bit_for_bit():
@@ -146,8 +145,7 @@ def test_box_mask_by_hand():
     assert inside.shape == (2, 1, 4, 4) and not inside[1].any()
 
 
-# -------------------------------------------------------------------------------------------------------------------
-# hue
+# ------------------------------------------------------------------------------------------------------------------ hue
 
 
 @pytest.mark.parametrize("rgb, turn, expected", [
@@ -172,7 +170,7 @@ def test_hue_agrees_with_colorsys(turn):
     assert np.abs(found - np.array(expected)).max() < 0.51
 
 
-# ----------------------------------------------------------------------------------------------------- the colour part
+# ------------------------------------------------------------------------------------------------------ the colour part
 
 
 def test_about_half_of_the_visible_images_pass_unchanged():
@@ -330,8 +328,7 @@ def test_no_try_fits_gives_an_empty_rectangle():
     assert found.tolist() == [[0, 0, 0, 0], [0, 0, 26, 8]]
 
 
-# ------------------------------------------------------------------------------------------------------- flip and
-# window
+# ------------------------------------------------------------------------------------------------------ flip and window
 
 
 def windows(image: Tensor, padding: int, flips: tuple[bool, ...]) -> list[Tensor]:
@@ -377,8 +374,7 @@ def test_all_images_are_cut_at_their_own_place():
     assert len({tuple(image.flatten().tolist()) for image in out}) > 25
 
 
-# ---------------------------------------------------------------------------------------------------- normalise and
-# erase
+# -------------------------------------------------------------------------------------------------- normalise and erase
 
 
 def test_normalise_by_hand():
@@ -416,8 +412,7 @@ def test_erasing_does_not_change_its_argument():
     assert torch.equal(images, before)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# randomness
+# ----------------------------------------------------------------------------------------------------------- randomness
 
 
 def test_the_generator_decides():
@@ -483,8 +478,7 @@ def test_one_image_is_a_batch_too():
         assert augment(noise(1, 8, 6), modalities(1), ALL, generator(seed)).shape == (1, 3, 8, 6)
 
 
-# ------------------------------------------------------------------------------------------------------------- two
-# forms
+# ------------------------------------------------------------------------------------------------------------ two forms
 
 
 def both_forms(images: Tensor, mixed: Tensor, recipe: Recipe, seed: int, monkeypatch) -> list[Tensor]:
@@ -535,8 +529,7 @@ def test_the_operations_can_be_compiled():
         assert torch.equal(whole(images, modalities(30), ALL, generator(seed)), expected)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# configuration
+# -------------------------------------------------------------------------------------------------------- configuration
 
 
 def test_the_configuration_switches_each_part():

@@ -112,7 +112,7 @@ def test_the_global_random_state_is_left(images, path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# -------------------------------------------------------------------------------------------------- why it is rebuilt
+# ---------------------------------------------------------------------------------------------------- why it is rebuilt
 
 
 def cut(path: Path, images: ImageFiles) -> None:
@@ -258,7 +258,7 @@ def test_a_file_that_was_replaced_is_not_mapped_for_other_images(images, path):
     assert torch.equal(everything(stored), kept)  # this process still sees the old file
 
 
-# ------------------------------------------------------------------------------------------------------- what may fail
+# -------------------------------------------------------------------------------------------------------- what may fail
 
 
 def test_an_image_that_cannot_be_read_is_named_and_nothing_is_left(images, path):
@@ -555,8 +555,7 @@ def test_pixels_on_the_gpu(images, path):
     assert source.tensor.device == device and torch.equal(everything(source).cpu(), decoded(images))
 
 
-# ------------------------------------------------------------------------------------------------------------ whole
-# runs
+# ----------------------------------------------------------------------------------------------------------- whole runs
 
 
 def test_names_of_the_files(regdb_root, sysu_root):

@@ -357,7 +357,7 @@ def test_weights_that_are_not_finite(tmp_path):
         open_checkpoint(str(tmp_path / "w.pth"), best=False)
 
 
-# -------------------------------------------------------------------------------------------------------- whose folder
+# --------------------------------------------------------------------------------------------------------- whose folder
 
 
 @pytest.fixture

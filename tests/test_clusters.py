@@ -19,7 +19,7 @@ from tools.experiments.submit import Submitter
 from tools.experiments.work import DEAF, Work, _deaf_command
 from utils.errors import UserError
 
-# -------------------------------------------------------------------------------------------------------- parameters
+# ----------------------------------------------------------------------------------------------------------- parameters
 
 
 @pytest.mark.parametrize("text, expected", [
@@ -74,7 +74,7 @@ def test_what_does_not_go_together_is_one_line(table, tmp_path, monkeypatch, cap
     assert not (tmp_path / "results").exists()
 
 
-# --------------------------------------------------------------------------------------------------------- following
+# ------------------------------------------------------------------------------------------------------------ following
 
 
 class Fake:
@@ -261,7 +261,7 @@ def test_a_run_that_a_process_here_is_at_is_not_submitted(submit, tmp_path):
     lock.close()
 
 
-# --------------------------------------------------------------------------------------------------- the job itself
+# ------------------------------------------------------------------------------------------------------- the job itself
 
 
 def test_a_job_of_changed_code_or_without_its_model_says_so(tmp_path, monkeypatch):
@@ -289,7 +289,7 @@ def test_the_signal_that_time_is_nearly_up_does_not_reach_the_run(tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 
-# -------------------------------------------------------------------------------------------- sbatch, squeue, submitit
+# --------------------------------------------------------------------------------------------- sbatch, squeue, submitit
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def refusal(path: str | None = None, *opts: str) -> str:
     return str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------ yml files
+# ------------------------------------------------------------------------------------------------------------ yml files
 
 
 def test_released_yml_loads_with_every_value_in_its_type(yml):
@@ -167,7 +167,7 @@ def test_what_a_run_writes_down_loads_again(yml):
     assert load_config(yml(cfg.dump())) == cfg
 
 
-# --------------------------------------------------------------------------------------------------------- values
+# --------------------------------------------------------------------------------------------------------------- values
 
 
 @pytest.mark.parametrize("name, text, value", [
@@ -212,7 +212,7 @@ def test_a_configuration_is_frozen_and_its_own(yml):
     assert cfg.lr == load_config().lr == 3.5e-4
 
 
-# --------------------------------------------------------------------------------------------------------- errors
+# --------------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,7 @@ def test_cautions_of_compiling_what_is_recomputed():
     assert line.startswith("compile = True has no effect with grad_checkpoint")
 
 
-# ---------------------------------------------------------------------------------------------------------- table
+# ---------------------------------------------------------------------------------------------------------------- table
 
 
 def test_the_table_is_the_configuration():
@@ -479,7 +479,7 @@ def test_a_line_of_the_table(key):
     assert not key.choices or key.default is None or key.default in key.choices
 
 
-# --------------------------------------------------------------------------------------------------------- tables
+# --------------------------------------------------------------------------------------------------------------- tables
 
 OTHERS = ("_", "siblings_", "ablation_baseline")  # parts of tables, and tables of other methods than MCJA
 TABLES = sorted(path for path in (CONFIGS / "tables").glob("*.yml") if not path.stem.startswith(OTHERS))

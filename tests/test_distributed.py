@@ -42,7 +42,7 @@ HOME = Path(main.__file__).parent
 CPU = torch.device("cpu")
 
 
-# ------------------------------------------------------------------------------------------------------------- shares
+# --------------------------------------------------------------------------------------------------------------- shares
 
 
 def test_split_by_hand():
@@ -92,8 +92,7 @@ def test_shares_of_the_augmentation_are_the_whole_batch(monkeypatch, on_cpu):
     assert torch.equal(together, expected) and not torch.equal(expected[0], expected[4])
 
 
-# ------------------------------------------------------------------------------------- as one of several, in this
-# process
+# ----------------------------------------------------------------------------------- as one of several, in this process
 
 
 @pytest.fixture
@@ -200,8 +199,7 @@ def test_cores_are_shared_out(monkeypatch, as_one_of):
     assert workers.asked_workers(None) == 1
 
 
-# --------------------------------------------------------------------------------------------------------- two
-# processes
+# -------------------------------------------------------------------------------------------------------- two processes
 
 
 @pytest.fixture(scope="module")
@@ -347,8 +345,7 @@ def test_what_processes_are_sent_is_not_run(monkeypatch, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# endings
+# -------------------------------------------------------------------------------------------------------------- endings
 
 
 def test_news_that_both_have_are_told_once(start_two):
@@ -383,8 +380,7 @@ def test_trouble_in_one_process_ends_both_with_one_message(start_two, name, code
     assert told.count(said) == 1 and told.count("error: ") + told.count("Traceback") == 1
 
 
-# ------------------------------------------------------------------------------------------------------------ whole
-# runs
+# ----------------------------------------------------------------------------------------------------------- whole runs
 
 
 def torchrun(*arguments) -> None:

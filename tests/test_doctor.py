@@ -71,8 +71,7 @@ def test_the_table(roots, capsys):
     assert max(map(len, rest.splitlines())) <= 80
 
 
-# --------------------------------------------------------------------------------------------------- one fault at a
-# time
+# -------------------------------------------------------------------------------------------------- one fault at a time
 
 
 def pixels(seed: int, *shape: int) -> np.ndarray:
@@ -263,8 +262,7 @@ def test_workers_find_the_same(roots, monkeypatch, tmp_path):
     assert [image.path for image in alone] == paths and len(checked(reading, alone)) == 3
 
 
-# -------------------------------------------------------------------------------------------------------- which data
-# set
+# ------------------------------------------------------------------------------------------------------- which data set
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def names(gallery) -> list[str]:
     return [Path(path).name for path in gallery.paths]
 
 
-# ------------------------------------------------------------------------------------------------------- what it makes
+# -------------------------------------------------------------------------------------------------------- what it makes
 
 
 def test_a_gallery_holds_the_vector_of_each_readable_image(photos, embedder, tmp_path):
@@ -156,8 +156,7 @@ def test_batches_are_of_one_modality(embedder, tmp_path):
         np.testing.assert_allclose(vector, embedder([image], side)[0], atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------ stopped,
-# resumed
+# ----------------------------------------------------------------------------------------------------- stopped, resumed
 
 
 def killed_at(point: int, work, save_every: int = 0) -> bool:
@@ -240,7 +239,7 @@ def test_an_interrupt_says_how_to_resume(photos, embedder, tmp_path, monkeypatch
     assert make(tmp_path / "out", embedder, [photos]).rows == 6
 
 
-# -------------------------------------------------------------------------------------------------------- a full disk
+# ---------------------------------------------------------------------------------------------------------- a full disk
 
 
 def test_a_full_disk_loses_nothing(photos, embedder, tmp_path, monkeypatch):
@@ -347,8 +346,7 @@ def test_a_folder_of_other_files_is_no_place_for_one(photos, embedder):
     assert sorted(path.name for path in photos.iterdir()) == ["0000", "0001"]
 
 
-# ------------------------------------------------------------------------------------------------------ unreadable
-# images
+# ---------------------------------------------------------------------------------------------------- unreadable images
 
 
 def test_unreadable_images_are_a_line_each_and_few_lines_in_all(embedder, tmp_path, caplog):

@@ -122,7 +122,7 @@ def changed(arrays: dict[str, np.ndarray], name: str, where=..., value=None) -> 
     return {**arrays, name: copy}
 
 
-# ----------------------------------------------------------------------------------------------------------- the rows
+# ------------------------------------------------------------------------------------------------------------- the rows
 
 
 def test_the_trained_models_features_give_the_runs_own_rows(rows, trained, extracted, monkeypatch):
@@ -242,7 +242,7 @@ def test_without_out_nothing_is_written(regdb_arrays, tmp_path, capsys):
     assert "regdb/v2i" in capsys.readouterr().out and len(list(tmp_path.iterdir())) == 1
 
 
-# --------------------------------------------------------------------------------------------- drawn by Python's dice
+# ----------------------------------------------------------------------------------------------- drawn by Python's dice
 
 
 @pytest.fixture(scope="module")
@@ -463,8 +463,7 @@ def test_a_protocol_without_a_gallery(tool, sysu_arrays, capsys):
     assert "x.npz: visible_embeddings has no image for the gallery of sysu/indoor/1-shot" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------------- what it stands
-# on
+# ---------------------------------------------------------------------------------------------------- what it stands on
 
 
 def test_rows_with_more_keys_are_read_and_rows_with_fewer_are_not(tmp_path):

@@ -80,7 +80,7 @@ def photos(tmp_path_factory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-# ---------------------------------------------------------------------------------------------------------- the files
+# ------------------------------------------------------------------------------------------------------------ the files
 
 
 def test_the_command_says_how_close_the_files_are(exported):
@@ -156,7 +156,7 @@ def test_the_card_is_the_models_and_says_how_to_feed_the_files(exported, embedde
     assert sidecar["img_size"] == list(SIZE)
 
 
-# -------------------------------------------------------------------------------------------------------- the methods
+# ---------------------------------------------------------------------------------------------------------- the methods
 
 
 def made(yml: Path, *opts: str) -> tuple[nn.Module, Embedder]:
@@ -226,7 +226,7 @@ def test_a_network_that_no_graph_holds_is_one_line():
     assert "\n" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------- the resizing
+# --------------------------------------------------------------------------------------------------------- the resizing
 
 
 @pytest.mark.parametrize("size", [(64, 32), (384, 192), (288, 144), (37, 19)], ids=str)
@@ -254,8 +254,7 @@ def test_no_level_ends_two_away_where_pillow_takes_the_other_direction_first(see
     assert np.abs(levels[0].transpose(1, 2, 0) - expected).max() <= 1
 
 
-# ------------------------------------------------------------------------------------------------------- what is
-# refused
+# ------------------------------------------------------------------------------------------------------ what is refused
 
 
 def run(capsys, *arguments) -> tuple[int, str]:
@@ -377,7 +376,7 @@ def test_a_copy_is_exported(trained, embedder):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-# ----------------------------------------------------------------------------------------------------------- the page
+# ------------------------------------------------------------------------------------------------------------- the page
 
 
 def test_the_page_is_true(exported, embedder, photos, tmp_path, monkeypatch):

@@ -45,8 +45,7 @@ def flat(value) -> np.ndarray:
     return np.full((8, 4, 3), value, np.uint8)
 
 
-# -------------------------------------------------------------------------------------------------------- what is
-# shared
+# ------------------------------------------------------------------------------------------------------- what is shared
 
 
 def test_style_leaves_matplotlib_as_it_was():
@@ -107,8 +106,7 @@ def test_no_figure_is_cut_off():
     assert [inside(figure) for figure in figures] == [True] * len(figures)
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# curves
+# --------------------------------------------------------------------------------------------------------------- curves
 
 
 def test_curves_show_every_epoch_in_a_panel_of_its_own():
@@ -148,8 +146,7 @@ def test_curves_of_a_resumed_run_keep_what_was_written_last(tmp_path):
     assert scalars.read_scalars(tmp_path / "nowhere") == {}
 
 
-# -------------------------------------------------------------------------------------------------------------------
-# CMC
+# ------------------------------------------------------------------------------------------------------------------ CMC
 
 
 def test_cmc_by_hand():
@@ -171,8 +168,7 @@ def test_cmc_figure_has_a_panel_for_each_ranking():
     assert a.get_color() == figure.axes[1].lines[0].get_color() != b.get_color() and a.get_marker() != b.get_marker()
 
 
-# -------------------------------------------------------------------------------------------------------------
-# distances
+# ------------------------------------------------------------------------------------------------------------ distances
 
 
 def test_histograms_by_hand():
@@ -200,8 +196,7 @@ def test_distances_figure_draws_the_shares_and_says_the_overlap():
     assert same.get_linestyle() != different.get_linestyle()
 
 
-# ---------------------------------------------------------------------------------------------------------- ranked
-# lists
+# --------------------------------------------------------------------------------------------------------- ranked lists
 
 
 def test_best_median_and_worst_queries():
@@ -234,8 +229,7 @@ def test_ranked_list_marks_right_and_wrong_by_colour_and_by_sign():
     assert [axes.axison for axes in worst.axes] == [True, True, True, False]
 
 
-# -------------------------------------------------------------------------------------------------------------
-# embedding
+# ------------------------------------------------------------------------------------------------------------ embedding
 
 
 def test_random_shared_identities_are_shown_and_their_images_spread():
@@ -277,8 +271,7 @@ def test_map_colours_identities_and_marks_modalities():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["visible", "infrared"]
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# masks
+# ---------------------------------------------------------------------------------------------------------------- masks
 
 
 def test_masks_are_those_that_the_adapter_sums_with():
@@ -327,8 +320,7 @@ def test_the_colour_bar_shows_what_a_weight_looks_like_over_an_image():
     assert weights.get_extent() == grey.get_extent() == [0, 1, 0, over.get_clim()[1]]
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# VIMC
+# ----------------------------------------------------------------------------------------------------------------- VIMC
 
 
 def test_vimc_shows_what_the_operations_make_of_the_image():
@@ -364,8 +356,7 @@ def test_vimc_figure_has_the_original_and_every_result():
     assert [axes.get_xlabel() for axes in second.axes] == ["original", "c", "d"]
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# ranking
+# -------------------------------------------------------------------------------------------------------------- ranking
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def names_of(benchmark: Benchmark, root: Path) -> list[str]:
     return sorted(os.path.relpath(record.path, root) for record in records)
 
 
-# ------------------------------------------------------------------------------------------------------------ folders
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 def test_two_parts(folder_root):
@@ -238,7 +238,7 @@ def test_a_tenth_of_the_rest_is_held_out(undivided):
     }
 
 
-# ------------------------------------------------------------------------------------------------------------- cameras
+# -------------------------------------------------------------------------------------------------------------- cameras
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_queries_without_a_match_are_said(tmp_path):
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------- images.csv
+# ----------------------------------------------------------------------------------------------------------- images.csv
 
 
 def listing(root: Path, *lines: str, header: str = "path,identity,modality", encoding: str = "utf-8") -> Path:
@@ -386,7 +386,7 @@ def test_a_list_that_is_no_utf_8(tmp_path):
         folder.load(str(listing(tmp_path, "a.png,张,visible", encoding="gbk")))
 
 
-# ------------------------------------------------------------------------------------------------- what it works in
+# ----------------------------------------------------------------------------------------------------- what it works in
 
 
 KEYS = (

@@ -97,7 +97,7 @@ def test_damage_is_one_line(folder, damage, message):
     assert "\n" not in str(caught.value)
 
 
-# -------------------------------------------------------------------------------------------------- the model's card
+# ----------------------------------------------------------------------------------------------------- the model's card
 
 
 @pytest.fixture(scope="module")

@@ -130,8 +130,7 @@ def test_a_name_of_several_lines_stays_in_one_line_of_the_message(tmp_path, name
     assert str(caught.value).startswith(f"{tmp_path}/{said}: not a readable image")
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# damaged
+# -------------------------------------------------------------------------------------------------------------- damaged
 
 
 def damaged(tmp_path, kind: str) -> str:
@@ -207,8 +206,7 @@ def test_the_message_passes_through_a_loader_as_one_line(tmp_path, workers):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# batches
+# -------------------------------------------------------------------------------------------------------------- batches
 
 
 @pytest.fixture

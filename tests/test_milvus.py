@@ -190,7 +190,7 @@ def test_a_name_without_a_gallery_is_said(database):
         open_collection(database, "foreign")
 
 
-# ------------------------------------------------------------------------------------------------------- the command
+# ---------------------------------------------------------------------------------------------------------- the command
 
 
 def test_the_command_says_what_it_did_and_lets_go_of_the_file(tmp_path, capfd):

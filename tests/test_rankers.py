@@ -174,7 +174,7 @@ def test_a_dagger_is_explained_where_there_is_one():
     assert alone.startswith("† MSER uses ") and "beside" not in alone
 
 
-# ----------------------------------------------------------------------------------------------- a new one, everywhere
+# ------------------------------------------------------------------------------------------------ a new one, everywhere
 
 TOY = """
 from engine.retrieval.distances import cosine_distances
@@ -256,7 +256,7 @@ def test_a_new_ranker_has_its_columns_in_a_table_and_its_report(toy, run_main, s
     assert "Toy† (uses the other queries)" in made[".html"] and "† Toy uses the other queries" in made[".html"]
 
 
-# ------------------------------------------------------------------------------------------------------- one list only
+# -------------------------------------------------------------------------------------------------------- one list only
 
 
 def listed_rankers(tree: ast.AST) -> list[str]:

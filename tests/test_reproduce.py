@@ -103,7 +103,7 @@ def make_run(results: Path, identity: str, name: str = "run", checkpoint: bool =
     return folder
 
 
-# ------------------------------------------------------------------------------------------------------- run folders
+# ---------------------------------------------------------------------------------------------------------- run folders
 
 
 def test_how_far_a_run_is(tmp_path):
@@ -200,7 +200,7 @@ def test_a_model_of_other_code_without_its_checkpoint_is_not_tested(tmp_path):
     }  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------- commands
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
 def test_commands(tmp_path, monkeypatch):
@@ -239,7 +239,7 @@ def test_commands_for_a_scheduler(tmp_path):
     assert shell_lines([TESTED], tmp_path, "0")[0].endswith(f"test_only true resume {folder}")
 
 
-# ----------------------------------------------------------------------------------------------------------- running
+# -------------------------------------------------------------------------------------------------------------- running
 
 
 def test_runs_one_after_another(launch, tmp_path):
@@ -347,7 +347,7 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-# ------------------------------------------------------------------------------------------------------- the command
+# ---------------------------------------------------------------------------------------------------------- the command
 
 
 @pytest.fixture

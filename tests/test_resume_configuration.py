@@ -120,7 +120,7 @@ def test_keys_are_noted_by_what_they_affect(finished):
     assert noted == affecting(BOTH, TEST)
 
 
-# --------------------------------------------------------------------------------------------------- the command line
+# ----------------------------------------------------------------------------------------------------- the command line
 
 
 @pytest.mark.parametrize("arguments, said", [

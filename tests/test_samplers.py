@@ -57,8 +57,7 @@ def chunks_left(people: People, batches: list[list[int]], chunks: dict[int, int]
     return sum(used[pid] < number for pid, number in chunks.items())
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# none
+# ----------------------------------------------------------------------------------------------------------------- none
 
 
 def test_plain_shuffling_shows_every_image_once_and_drops_the_rest():
@@ -74,8 +73,7 @@ def test_plain_shuffling_shuffles():
     assert People(ELEVEN).epochs("none")[0][0] != list(range(20))
 
 
-# ----------------------------------------------------------------------------------------------------------
-# norm_triplet
+# --------------------------------------------------------------------------------------------------------- norm_triplet
 
 
 @pytest.mark.parametrize("counts", [ELEVEN, ONE_SIDED], ids=["both modalities", "one-sided too"])
@@ -110,8 +108,7 @@ def test_norm_triplet_cuts_other_chunks_in_other_epochs():
     assert [len(batches) for batches in epochs] == [2] * len(EPOCHS) and len(chunks) > 4
 
 
-# -------------------------------------------------------------------------------------------------
-# cross_modality_random
+# ------------------------------------------------------------------------------------------------ cross_modality_random
 
 
 @pytest.mark.parametrize(
@@ -139,8 +136,7 @@ def test_cross_modality_random_without_one_modality_has_no_batch():
     )
 
 
-# -----------------------------------------------------------------------------------------------
-# cross_modality_identity
+# ---------------------------------------------------------------------------------------------- cross_modality_identity
 
 
 @pytest.mark.parametrize("counts", [ELEVEN, ONE_SIDED], ids=["both modalities", "one-sided too"])
@@ -173,8 +169,7 @@ def test_cross_modality_identity_passes_over_the_identities(k, passes):
     assert last == set(ELEVEN)  # who is dropped changes, so everyone is seen within a few epochs
 
 
-# -----------------------------------------------------------------------------------------------
-# identity_cross_modality
+# ---------------------------------------------------------------------------------------------- identity_cross_modality
 
 
 @pytest.mark.parametrize("counts", [ELEVEN, ONE_SIDED], ids=["both modalities", "one-sided too"])
@@ -203,8 +198,7 @@ def test_identity_cross_modality_changes_its_pairs():
     assert [len(batches) for batches in epochs] == [1] * len(EPOCHS) and len(pairs) > 18
 
 
-# ------------------------------------------------------------------------------------------------- epochs and
-# randomness
+# ------------------------------------------------------------------------------------------------ epochs and randomness
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -245,8 +239,7 @@ def test_a_new_sampler_starts_with_epoch_1():
     assert list(people.sampler("norm_triplet")) == people.epochs("norm_triplet")[0]
 
 
-# ---------------------------------------------------------------------------------------------------------
-# configuration
+# -------------------------------------------------------------------------------------------------------- configuration
 
 
 def records(counts: dict[int, tuple[int, int]]) -> list[Record]:

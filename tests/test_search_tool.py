@@ -77,7 +77,7 @@ def infrared(rows):
     return next(row for row in rows if row[3] == "infrared")
 
 
-# --------------------------------------------------------------------------------------------------------- the answers
+# ---------------------------------------------------------------------------------------------------------- the answers
 
 
 def test_the_list_is_the_exact_ranking_without_the_query(gallery, rows, ask, embedder):
@@ -215,7 +215,7 @@ def test_a_collection_of_another_model_or_none_is_one_line(gallery, rows, ask, t
     assert code == 2 and error.startswith("error: --index faiss is for a folder")
 
 
-# ----------------------------------------------------------------------------------------------------------- the sheet
+# ------------------------------------------------------------------------------------------------------------ the sheet
 
 
 def size_of(png: bytes) -> tuple[int, int]:

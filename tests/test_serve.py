@@ -648,7 +648,7 @@ def test_the_benchmark_says_where_nobody_answers(capsys):
     assert "start it first" in capsys.readouterr().err
 
 
-# ----------------------------------------------------------------------------------------------------------- the parts
+# ------------------------------------------------------------------------------------------------------------ the parts
 
 
 def test_columns_keep_texts_apart():

@@ -36,7 +36,7 @@ def regdb_root(tmp_path_factory):
     return root
 
 
-# ------------------------------------------------------------------------------------------------------- bytes
+# ---------------------------------------------------------------------------------------------------------------- bytes
 
 
 def test_same_bytes_with_two_workers_and_others_with_another_seed(sysu_root, tmp_path):
@@ -58,7 +58,7 @@ def test_an_image_depends_on_its_own_numbers_only(sysu_root, tmp_path):
     assert (tmp_path / "more" / name).read_bytes() == (sysu_root / name).read_bytes()
 
 
-# -------------------------------------------------------------------------------------------------------- SYSU
+# ----------------------------------------------------------------------------------------------------------------- SYSU
 
 
 def test_sysu_lists_agree_and_split_the_identities(sysu_root):
@@ -107,7 +107,7 @@ def test_sysu_images_have_the_channels_of_their_camera(sysu_root, camera, mode):
             assert np.asarray(image).std() > 5
 
 
-# ------------------------------------------------------------------------------------------------------- RegDB
+# ---------------------------------------------------------------------------------------------------------------- RegDB
 
 
 def test_regdb_lists_halve_the_identities_in_every_trial(regdb_root):
@@ -137,7 +137,7 @@ def test_regdb_images(regdb_root):
                 assert (image.mode, image.size, image.format) == (mode, (24, 48), "BMP")
 
 
-# ------------------------------------------------------------------------------------------------- independence
+# --------------------------------------------------------------------------------------------------------- independence
 
 
 def test_infrared_reflectance_says_nothing_about_colour_but_shows_the_texture():
@@ -158,7 +158,7 @@ def test_infrared_reflectance_says_nothing_about_colour_but_shows_the_texture():
         assert abs(np.sign(contrast).prod(axis=1).mean()) < 0.16  # 600 signs: the standard error is 0.04
 
 
-# ---------------------------------------------------------------------------------------------------- like SYSU
+# ------------------------------------------------------------------------------------------------------------ like SYSU
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_like_sysu_refuses_another_nesting(split_folder, tmp_path, capsys, conte
     assert "must be a (6, 1) cell" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------------ folders
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 def test_same_arguments_again_leave_the_folder_alone(sysu_root, capsys):
@@ -326,7 +326,7 @@ def test_bad_arguments_give_one_line_and_code_2(tmp_path, capsys, bad, message):
     assert issubclass(UserError, ValueError)
 
 
-# ------------------------------------------------------------------------------------------------------------- LLCM
+# ----------------------------------------------------------------------------------------------------------------- LLCM
 
 
 def test_llcm_is_read_back(tmp_path):

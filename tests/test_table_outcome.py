@@ -81,7 +81,7 @@ def outcome(tmp_path) -> Outcome:
     return collect(plan, results, {"a9": "training diverged"})
 
 
-# ----------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 
 
 def test_means_and_deviations_by_hand():
@@ -140,7 +140,7 @@ def test_an_unreadable_file_of_one_run_stops_no_table(tmp_path, name):
     assert row.cell(*R1).values == (51.0,) and name in row.runs[0].message and str(folder) in row.runs[0].message
 
 
-# ---------------------------------------------------------------------------------------------------------- Markdown
+# ------------------------------------------------------------------------------------------------------------- Markdown
 
 
 def cells(line: str) -> list[str]:
@@ -190,7 +190,7 @@ def test_markdown_shows_special_characters_as_they_are():
     assert markdown.escape("a|b *c* _d_ <e> [f] `g` #h\nnext") == r"a\|b \*c\* \_d\_ \<e\> \[f\] \`g\` \#h next"
 
 
-# ------------------------------------------------------------------------------------------------------------- LaTeX
+# ---------------------------------------------------------------------------------------------------------------- LaTeX
 
 
 @pytest.mark.parametrize("text, escaped", [
@@ -223,7 +223,7 @@ def test_latex_table(outcome):
     assert all(line.count(" & ") == 5 for line in body)
 
 
-# --------------------------------------------------------------------------------------------------------------- CSV
+# ------------------------------------------------------------------------------------------------------------------ CSV
 
 
 def test_csv_has_a_line_for_every_number(outcome, tmp_path):
@@ -243,7 +243,7 @@ def test_csv_has_a_line_for_every_number(outcome, tmp_path):
     assert (a["source"], b["source"], b["difference"]) == ("", "a page & more", "-3.5")
 
 
-# ------------------------------------------------------------------------------------------------------------- files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def test_files_of_an_outcome(outcome, tmp_path):

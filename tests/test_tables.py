@@ -66,7 +66,7 @@ def shipped(name: str, *overrides: str):
     return plan_of(TABLES / f"{name}.yml", *overrides)
 
 
-# --------------------------------------------------------------------------------------------------- shipped tables
+# ------------------------------------------------------------------------------------------------------- shipped tables
 
 
 def test_no_table_is_forgotten_here():
@@ -177,7 +177,7 @@ def test_each_part_alone_is_what_its_row_says():
     assert plan.rows[-1] == plan.rows[-2]  # MSER ranks with the model of "all": no run of its own
 
 
-# ----------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------------------------- reading
 
 
 def test_a_table_file_read(table_file):
@@ -308,7 +308,7 @@ def test_a_table_that_is_no_file(tmp_path, make):
     assert refusal(tmp_path / "t.yml").startswith("cannot be read (")
 
 
-# ---------------------------------------------------------------------------------------------------------- planning
+# ------------------------------------------------------------------------------------------------------------- planning
 
 
 def test_runs_of_a_plan(table_file):
@@ -357,7 +357,7 @@ def test_overrides_that_cannot_be(table_file, overrides, said):
     assert str(caught.value) == said.format(path=path)
 
 
-# ---------------------------------------------------------------------------------------------------------- identity
+# ------------------------------------------------------------------------------------------------------------- identity
 
 
 def named(*opts: str, seed: int = 8, data: str = "d", precision: str = "float32", code: str = "c" * 64) -> str:

@@ -29,7 +29,7 @@ from utils.types import Benchmark, Modality, Record, Setting, Split, Trial
 
 HOME = Path(evaluate.__file__).parent.parent
 
-# ------------------------------------------------------------------------------------------- one file of a data set
+# ----------------------------------------------------------------------------------------------- one file of a data set
 
 
 def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Benchmark:
@@ -56,7 +56,7 @@ def foreign(listing, trials_file):
 
 TOY = DataSet("toy", "Toy", "datasets/toy", load, ("toy/i2v",), nothing, {"toy": Foreign(foreign)}, splits=range(1, 3))
 
-# ------------------------------------------------------------------------------------------------- what it works in
+# ----------------------------------------------------------------------------------------------------- what it works in
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,7 @@ def test_its_splits_are_those_of_a_table(tmp_path, capsys):
     assert "splits: 3 is unknown; toy has 1 to 2" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------- what nobody lists
+# ---------------------------------------------------------------------------------------------------- what nobody lists
 
 
 def test_data_sets_are_light_to_import():

@@ -42,7 +42,7 @@ def read_images(root: Path) -> tuple[list[Listed], list[str]]:
     return read_csv(root) if (root / CSV).exists() else read_folders(root)
 
 
-# ------------------------------------------------------------------------------------------------------------ folders
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 def read_folders(root: Path) -> tuple[list[Listed], list[str]]:
@@ -113,7 +113,7 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name in THUMBNAILS
 
 
-# --------------------------------------------------------------------------------------------------------- images.csv
+# ----------------------------------------------------------------------------------------------------------- images.csv
 
 
 def read_csv(root: Path) -> tuple[list[Listed], list[str]]:
@@ -197,7 +197,7 @@ def require_parts(path: Path, found: Sequence[tuple[int, Listed]]) -> None:
         raise UserError(f"{shown(path)}, line {unsaid[0]}: part is empty, but other lines say test; fill all, or none")
 
 
-# ------------------------------------------------------------------------------------------------------------- cameras
+# -------------------------------------------------------------------------------------------------------------- cameras
 
 
 def camera_numbers(images: Sequence[Listed]) -> tuple[list[int], list[str]]:

@@ -89,7 +89,7 @@ class Submitter:
         except (UserError, AttributeError, KeyError):
             return None
 
-    # ---------------------------------------------------------------------------------------------------- following
+    # -------------------------------------------------------------------------------------------------------- following
 
     def _follow(self, patient: bool, start: bool) -> None:
         states = self._states(patient)
@@ -148,7 +148,7 @@ class Submitter:
         words = [last_said(log, "UserError: ")] if whole else [state, last_said(log)]
         return f"{': '.join(filter(None, words)) or 'it said nothing'}; log of job {number}: {log}"
 
-    # --------------------------------------------------------------------------------------------------- submitting
+    # ------------------------------------------------------------------------------------------------------- submitting
 
     def _submit_some(self) -> None:
         for identity, job in list(self.left.items()):

@@ -29,7 +29,7 @@ class Layout(NamedTuple):
     infrared: tuple[int, ...] = ()
 
 
-# -------------------------------------------------------------------------------------------------------- RegDB
+# ---------------------------------------------------------------------------------------------------------------- RegDB
 
 REGDB_FOLDERS = {1: "Visible", 2: "Thermal"}
 
@@ -61,7 +61,7 @@ def regdb(seed: int, ids: int, images: int) -> Plan:
     return Plan(cameras, planned, files, summary)
 
 
-# --------------------------------------------------------------------------------------------------------- LLCM
+# ----------------------------------------------------------------------------------------------------------------- LLCM
 
 
 def plan_llcm(seed: int, train: int, test: int, images: int, cameras: tuple[int, ...]) -> Plan:
@@ -90,7 +90,7 @@ def plan_llcm(seed: int, train: int, test: int, images: int, cameras: tuple[int,
     return Plan(specs, planned, files, summary)
 
 
-# --------------------------------------------------------------------------------------------------- own images
+# ----------------------------------------------------------------------------------------------------------- own images
 
 OWN_VISIBLE, OWN_INFRARED = (1, 2), (3, 4)
 
@@ -112,7 +112,7 @@ def plan_own(train: int, test: int, images: int, cameras: tuple[int, ...]) -> Pl
     return Plan(specs, planned, {}, f"{len(planned)} images of {train} training and {test} test identities, {len(specs)} cameras")  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------ by name
+# -------------------------------------------------------------------------------------------------------------- by name
 
 LAYOUTS = {
     "sysu": Layout(
