@@ -340,6 +340,14 @@ def test_an_addition_needs_a_gallery(photos, embedder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_card_that_is_no_file_is_named(photos, embedder, tmp_path):
+    make(tmp_path / "out", embedder, [photos / "0000"])
+    (tmp_path / "out" / "card.json").unlink()
+    os.mkfifo(tmp_path / "out" / "card.json")
+    with pytest.raises(UserError, match="out/card.json: cannot be read .a pipe"):
+        make(tmp_path / "out", embedder, [photos], append=True)
+
+
 def test_a_folder_of_other_files_is_no_place_for_one(photos, embedder):
     with pytest.raises(UserError, match="photos: holds other files and is no gallery; give a new folder with --out"):
         make(photos, embedder, [photos])

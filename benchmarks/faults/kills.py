@@ -49,6 +49,7 @@ def scenes(tested: Path) -> list[Scene]:
         Scene("caching (tools.prepare)", "prepare", prepare_words, cache_state, share=2),
         Scene("a cache file being written", "prepare", prepare_words, cache_state, aim="cache/*.partial"),
         Scene("embedding and test", "main", lambda world, home: test_words(world, home, tested), test_state, share=2),
+        Scene("tools.embed", "embed", lambda world, home: embed_words(world, home, tested), gallery_state, share=2),
         Scene("tools.reproduce and its run", "reproduce", reproduce_words, table_state),
         Scene("tools.reproduce alone", "reproduce", reproduce_words, table_state, runner_only=True),
     ]
@@ -64,6 +65,11 @@ def test_words(world: World, home: Path, tested: Path) -> list[str]:
     return run_words(world, home, "disk", "test_only", "true", "resume", tested)
 
 
+def embed_words(world: World, home: Path, tested: Path) -> list[str]:
+    places = [str(tested), str(world.sysu), "--dataset", "sysu", "--out", str(home / "gallery")]
+    return [*places, "--batch", "4", "--workers", "0", "--device", "cpu"]
+
+
 def prepare_words(world: World, home: Path) -> list[str]:
     words = run_words(world, home, "disk")
     at = words.index("--gpu")
@@ -72,6 +78,10 @@ def prepare_words(world: World, home: Path) -> list[str]:
 
 def reproduce_words(world: World, home: Path) -> list[str]:
     return table_words(world, world.top / "table.yml", world.sysu, home)
+
+
+def gallery_state(home: Path) -> dict[str, str]:
+    return files_state(home / "gallery")
 
 
 def cache_state(home: Path) -> dict[str, str]:

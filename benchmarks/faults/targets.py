@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,13 @@ from benchmarks.faults.damage import BINARY, JSON_DAMAGE, STATES, TEXT, YAML_DAM
 from benchmarks.faults.states import files_state
 from benchmarks.faults.world import Ended, World, run, run_words, table_words
 from data.sets import sysu
+from engine.checkpoint import open_checkpoint
+from engine.portable import write_portable
 
 RUN = "runs/sysu/run"
 PERMUTATIONS = "sysu/exp/rand_perm_cam.mat"
+PORTABLE = "weights.safetensors"
+SAFETENSORS = find_spec("safetensors") is not None  # optional, so that a machine without it damages the rest
 
 
 class Target(NamedTuple):
@@ -79,8 +84,24 @@ def table(home: Path) -> list[str]:
     return table_words(World(home), home / "table.yml", home / "sysu", home, "--print")
 
 
-def regdb(home: Path) -> list[str]:
-    return table_words(World(home), home / "regdb.yml", home / "regdb", home, "--print")
+def listing(name: str) -> Callable[[Path], list[str]]:
+    """A table of the data set in the folder `name`, whose lists it reads."""
+    return lambda home: table_words(World(home), home / f"{name}.yml", home / name, home, "--print")
+
+
+def search(home: Path) -> list[str]:
+    (query, *_) = sorted(home.glob("sysu/cam3/*/*.jpg"))
+    given = ["--model", str(home / RUN), "--modality", "infrared", "--device", "cpu"]
+    return [str(home / "gallery"), str(query), *given]
+
+
+def append(home: Path) -> list[str]:
+    given = ["--modality", "visible", "--identity", "parent", "--batch", "4", "--workers", "0", "--device", "cpu"]
+    return [str(home / RUN), str(home / "own" / "test"), "--out", str(home / "gallery"), "--append", *given]
+
+
+def portable(home: Path) -> list[str]:
+    return test(home, PORTABLE)
 
 
 def rows(home: Path, ended: Ended) -> list[str]:
@@ -90,6 +111,10 @@ def rows(home: Path, ended: Ended) -> list[str]:
 
 def printed(home: Path, ended: Ended) -> str:
     return ended.out
+
+
+def gallery(home: Path, ended: Ended) -> dict[str, str]:
+    return files_state(home / "gallery")
 
 
 def pixels(home: Path, ended: Ended) -> dict[str, str]:
@@ -113,19 +138,28 @@ TARGETS = (
     Target("rand_perm_cam.mat", PERMUTATIONS, "evaluate", evaluate, BINARY, rows, content=True),
     Target("features .npz", "features.npz", "evaluate", evaluate, BINARY, rows),
     Target("SYSU id list", "sysu/exp/train_id.txt", "reproduce", table, TEXT, printed, content=True),
-    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", regdb, TEXT, printed, True, "regdb/"),
+    Target("RegDB list", "regdb/idx/train_visible_1.txt", "reproduce", listing("regdb"), TEXT, printed, True, "regdb/"),
+    Target("LLCM list", "llcm/idx/train_vis.txt", "reproduce", listing("llcm"), TEXT, printed, True, "llcm/"),
+    Target("own images.csv", "own/images.csv", "reproduce", listing("own"), TEXT, printed, True, "own/"),
     Target("image .jpg", "sysu/cam*/*/*.jpg", "prepare", prepare, BINARY, pixels, content=True),
     Target("cfg .yml", "run.yml", "prepare", configured, YAML_DAMAGE, pixels, content=True),
+    Target("gallery vectors.npy, searched", "gallery/vectors.npy", "search", search, BINARY, printed, content=True),
+    Target("gallery images.csv, searched", "gallery/images.csv", "search", search, TEXT, printed, True, "sysu/"),
+    Target("gallery card.json, searched", "gallery/card.json", "search", search, JSON_DAMAGE, printed, content=True),
+    Target("gallery images.csv, added to", "gallery/images.csv", "embed", append, TEXT, gallery, content=True),
+    Target("gallery card.json, added to", "gallery/card.json", "embed", append, JSON_DAMAGE, gallery, content=True),
     Target("table .yml", "table.yml", "reproduce", table, YAML_DAMAGE, printed, content=True),
+    *([Target("weights .safetensors, tested", PORTABLE, "main", portable, BINARY, rows)] if SAFETENSORS else []),
 )
 
 
 def make_home(world: World, home: Path) -> None:
     """What the targets damage: a finished run, its weights, a filled cache, features, copies of the data and of ymls."""
     shutil.copytree(world.sysu, home / "sysu")
-    shutil.copytree(world.regdb, home / "regdb")
-    for name in ("table.yml", "regdb.yml"):
-        shutil.copyfile(world.top / name, home / name)
+    for folder in (world.regdb, world.llcm, world.own):
+        shutil.copytree(folder, home / folder.name)
+    for path in world.top.glob("*.yml"):
+        shutil.copyfile(path, home / path.name)
     ended = run("main", run_words(World(home), home, "disk"), home / "said", 600)
     (folder,) = (home / "runs" / "sysu").iterdir()
     if ended.code:
@@ -139,6 +173,27 @@ def make_home(world: World, home: Path) -> None:
     torch.save(backbone, home / "backbone.pth")
     shutil.copyfile("configs/Demo.yml", home / "run.yml")
     save_features(home)
+    save_gallery(home)
+
+
+def save_gallery(home: Path) -> None:
+    """The model as safetensors, and a gallery that it made of the test images."""
+    if SAFETENSORS:
+        best = open_checkpoint(str(home / RUN), best=True)
+        write_portable(home / PORTABLE, best.weights, best.origin._asdict(), best.states["progress"])
+    words = [
+        str(home / RUN),
+        str(home / "sysu"),
+        "--dataset",
+        "sysu",
+        "--out",
+        str(home / "gallery"),
+        "--device",
+        "cpu",
+    ]
+    ended = run("embed", [*words, "--workers", "0"], home / "said")
+    if ended.code:
+        raise RuntimeError(f"the gallery to be damaged could not be made: {ended.err[-500:]}")
 
 
 def save_features(home: Path) -> None:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import yaml
 
 import main
-from tools import evaluate, make_synthetic, prepare, reproduce, summarize
+from tools import embed, evaluate, make_synthetic, prepare, reproduce, search, summarize
 from utils.cli import exit_code, run_together
+from utils.files import write_text
 
 KEYS = (
     "image_size", "(32, 32)", "p_size", "4", "k_size", "4", "batch_size", "16", "num_epoch", "2", "lr_step", "[1]",
@@ -31,6 +32,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": lambda words: exit_code(partial(evaluate.main, words)),
     "summarize": lambda words: exit_code(partial(summarize.main, words)),
     "reproduce": lambda words: reproduce.main(words),
+    "embed": lambda words: exit_code(partial(embed.main, words)),
+    "search": lambda words: exit_code(partial(search.main, words)),
 }
 
 
@@ -46,6 +49,15 @@ class World(NamedTuple):
     @property
     def regdb(self) -> Path:
         return self.top / "regdb"
+
+    @property
+    def llcm(self) -> Path:
+        return self.top / "llcm"
+
+    @property
+    def own(self) -> Path:
+        """Own images, listed in images.csv."""
+        return self.top / "own"
 
 
 class Ended(NamedTuple):
@@ -91,12 +103,26 @@ def make_world(top: Path) -> World:
     small = ["--size", "32", "32", "--workers", "1"]
     sysu = [str(world.sysu), "--train-ids", "6", "--val-ids", "2", "--test-ids", "4", "--images", "2"]
     regdb = [str(world.regdb), "--layout", "regdb", "--ids", "12", "--images", "3"]
-    for words in (sysu, regdb):
+    llcm = [str(world.llcm), "--layout", "llcm", "--train-ids", "6", "--test-ids", "4", "--images", "1"]
+    own = [str(world.own), "--layout", "folder", "--train-ids", "6", "--test-ids", "4", "--images", "1"]
+    for words in (sysu, regdb, llcm, own):
         if make_synthetic.main([*words, *small]):
             raise RuntimeError(f"the images of {words[0]} could not be drawn")
+    list_own(world.own)
     write_table(top / "table.yml", "sysu/all/1-shot")
     write_table(top / "regdb.yml", "regdb/v2i", {"dataset": "regdb"})
+    write_table(top / "llcm.yml", "llcm/v2i", {"dataset": "llcm"})
+    write_table(top / "own.yml", "folder/v2i", {"dataset": "folder"})
     return world
+
+
+def list_own(root: Path) -> None:
+    """Write the images.csv of images that lie in folders by part, modality and identity."""
+    lines = ["path,identity,modality,part"]
+    for path in sorted(root.glob("*/*/*/*.jpg")):
+        part, modality, identity = path.relative_to(root).parts[:3]
+        lines.append(f"{path.relative_to(root)},{identity},{modality},{part}")
+    write_text(root / "images.csv", "\n".join([*lines, ""]))
 
 
 def write_table(path: Path, protocol: str, keys: dict | None = None) -> None:

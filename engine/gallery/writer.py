@@ -61,7 +61,7 @@ def held(root: Path) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         others = set(os.listdir(root)) - {PART, LOCK}
-        if others and not (root / CARD_FILE).is_file() and not (root / PART).is_dir():
+        if others and CARD_FILE not in others and not (root / PART).is_dir():
             raise UserError(f"{root}: holds other files and is no gallery; give a new folder with --out")
         file = (root / LOCK).open("a")
     except OSError as error:
