@@ -349,7 +349,9 @@ def test_a_card_that_is_no_file_is_named(photos, embedder, tmp_path):
 
 
 def test_a_folder_of_other_files_is_no_place_for_one(photos, embedder):
-    with pytest.raises(UserError, match="photos: holds other files and is no gallery; give a new folder with --out"):
+    with pytest.raises(
+        UserError, match="photos: holds other files and no card.json, so it is no gallery; give a new folder with --out"
+    ):
         make(photos, embedder, [photos])
     assert sorted(path.name for path in photos.iterdir()) == ["0000", "0001"]
 

@@ -108,6 +108,6 @@ def test_a_vector_that_is_not_finite_is_refused(clustered, tmp_path):
     vectors = clustered[0].copy()
     vectors[7, 3] = np.nan
     with pytest.raises(
-        UserError, match="^row 7 of the gallery has a vector that is not finite; embed the images again$"
+        UserError, match="^row 7 of vectors.npy has a vector that is not finite; embed the images again$"
     ):
         InvertedLists(gallery(tmp_path / "g", vectors))

@@ -82,10 +82,10 @@ def test_a_row_that_is_not_finite_is_named(monkeypatch):
     monkeypatch.setattr(search, "BLOCK_BYTES", 4 * 3 * 4)
     vectors = unit(np.random.default_rng(0), 9, 3)
     vectors[6, 1] = np.nan
-    with pytest.raises(UserError, match="row 6 of the gallery has a vector that is not finite; embed the images again"):
+    with pytest.raises(UserError, match="row 6 of vectors.npy has a vector that is not finite; embed the images again"):
         exact(vectors[:2], vectors, 2)
     vectors[6] = 3 * vectors[0]
-    with pytest.raises(UserError, match="row 6 of the gallery has a vector of length 3, not 1; embed the images again"):
+    with pytest.raises(UserError, match="row 6 of vectors.npy has a vector of length 3, not 1; embed the images again"):
         exact(vectors[:2], vectors, 2)
 
 

@@ -324,7 +324,7 @@ def test_damaged_galleries(gallery, rows, ask, tmp_path, embedder):
     for name, damaged, said in (
         ("short", vectors[:3], "vectors.npy: damaged, it holds 3 of "),
         ("wide", vectors.astype(np.float64), "vectors.npy: not float32"),
-        ("nan", np.where(np.arange(len(vectors))[:, None] == 4, np.nan, vectors), "row 4 of the gallery has a vector"),
+        ("nan", np.where(np.arange(len(vectors))[:, None] == 4, np.nan, vectors), "row 4 of vectors.npy has a vector"),
     ):
         np.save(own / "vectors.npy", damaged.astype(np.float64 if name == "wide" else np.float32))
         code, out, error = ask(own, rows[0][0])

@@ -105,7 +105,7 @@ def require_unit(vectors: np.ndarray, rows: np.ndarray) -> None:
     if len(wrong):
         row, length = rows[wrong[0]], lengths[wrong[0]]
         what = f"of length {length:.4g}, not 1" if np.isfinite(length) else "that is not finite"
-        raise UserError(f"row {row} of the gallery has a vector {what}; embed the images again")
+        raise UserError(f"row {row} of {VECTORS} has a vector {what}; embed the images again")
 
 
 def require_model(gallery: Gallery, embedder: Model) -> None:

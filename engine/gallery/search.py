@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from engine.gallery.folder import Gallery, require_unit
+from engine.gallery.folder import VECTORS, Gallery, require_unit
 from engine.gallery.inverted_lists import InvertedLists
 from engine.retrieval.k_reciprocal import KReciprocalDefaults, k_reciprocal_distance
 from utils.errors import UserError
@@ -91,7 +91,7 @@ def _fill(found: Found, queries: np.ndarray, vectors: np.ndarray, allowed: np.nd
         products = queries @ vectors[start : start + step].T
         if not np.isfinite(products).all():
             row = start + int(np.isfinite(products).all(axis=0).argmin())
-            raise UserError(f"row {row} of the gallery has a vector that is not finite; embed the images again")
+            raise UserError(f"row {row} of {VECTORS} has a vector that is not finite; embed the images again")
         numbers = np.arange(start, start + products.shape[1])[passed]
         for query, values in enumerate(products[:, passed]):
             near = np.flatnonzero(values >= found.scores[query, -1] - rounding)

@@ -62,7 +62,9 @@ def held(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         others = set(os.listdir(root)) - {PART, LOCK}
         if others and CARD_FILE not in others and not (root / PART).is_dir():
-            raise UserError(f"{root}: holds other files and is no gallery; give a new folder with --out")
+            raise UserError(
+                f"{root}: holds other files and no {CARD_FILE}, so it is no gallery; give a new folder with --out"
+            )
         file = (root / LOCK).open("a")
     except OSError as error:
         raise UserError(f"{root}: cannot be written ({why(error)}); give another folder with --out") from None
