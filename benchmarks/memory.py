@@ -3,11 +3,11 @@
 python -m benchmarks.memory [--batches 32 64 128 256] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [KEY VALUE ...]
 
 A batch holds records, of which the method's augmentation makes views. Computed: weights, gradients and the optimiser's
-moments, and what autograd keeps of the forward pass for the backward one, every
-storage once: counted in two small batches, to which larger ones are proportional, and in the losses at full size. With
-grad_checkpoint it is the most at any time of the backward pass: inputs of blocks, and the one that is computed again.
-Not counted: workspaces of convolutions, maps that live for one operation, gaps between allocations, batches that wait,
-and on a GPU the driver's own memory (about 0.5 GB), which "measured" lacks too: that is the peak of its tensors.
+moments, and what autograd keeps of the forward pass for the backward one, every storage once: counted in two small
+batches, to which larger ones are proportional, and in the losses at full size. With grad_checkpoint it is the most at
+any time of the backward pass: inputs of blocks, and the one that is computed again. Not counted: workspaces of
+convolutions, maps that live for one operation, gaps between allocations, batches that wait, and on a GPU the driver's
+own memory (about 0.5 GB), which "measured" lacks too: that is the peak of its tensors.
 """
 
 from __future__ import annotations

@@ -104,7 +104,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @contextmanager
 def synthetic_gallery(count: int, width: int, folder: Path | None) -> Iterator[tuple[Gallery, np.ndarray]]:
-    """A gallery of so many images in a folder that is removed, and QUERIES of their identities by another sensor, [Q, D]."""
+    """A gallery of `count` images in a folder that is removed, and QUERIES of their identities, [Q, D].
+
+    Another sensor took the queries.
+    """
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((INTRINSIC, width), dtype=np.float32)
     centres = rng.standard_normal((max(1, count // EACH), INTRINSIC), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Measure how a running tools.serve answers many clients at a time: searches with images of the gallery and with sent ones.
+"""Measure how a running tools.serve answers many clients at once: searches with gallery images and with sent ones.
 
 python -m benchmarks.serve http://127.0.0.1:8000/ --clients 50 --seconds 30
 """

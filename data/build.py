@@ -36,7 +36,7 @@ def data_root(cfg: CfgNode) -> str:
 
 
 def infrared_root(cfg: CfgNode) -> str | None:
-    """The folder of translated infrared training images; None where originals are taken, and where nothing is trained."""
+    """The folder of translated infrared training images; None where originals are taken, or nothing is trained."""
     return None if cfg.test_only else cfg.infrared_root
 
 
@@ -121,7 +121,7 @@ def parts(benchmark: Benchmark) -> dict[str, Sequence[Record]]:
 
 
 def build_cache(cfg: CfgNode, benchmark: Benchmark, part: str) -> tuple[MappedPixels, str | None]:
-    """The cache file of one of the `parts`, and why it was written now, None where it was there (data.images.cache.cached)."""
+    """A part's cache file, and why it was written now, None where it was there (data.images.cache.cached)."""
     path, images = build_cache_path(cfg, benchmark, part), build_image_files(cfg, benchmark, part)
     return cached(path, images, asked_workers(cfg.num_workers))
 

@@ -64,7 +64,7 @@ def averaged(checkpoint: Checkpoint) -> Checkpoint | None:
 def evaluate_checkpoint(
     test: Evaluator, model: nn.Module, checkpoint: Checkpoint, rankings: Sequence[str]
 ) -> list[ResultRow]:
-    """Rows of a checkpoint's model, which `model` is, and after them those of its averaged weights, where it holds any."""
+    """Rows of a checkpoint's model, which `model` is, and after them those of its averaged weights, if it holds any."""
     stage = tested_stage(checkpoint)
     rows, average = test(model, stage, rankings), averaged(checkpoint)
     if average is None:

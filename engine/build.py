@@ -101,7 +101,7 @@ def build_training(
 
 
 def build_parts(cfg: CfgNode, trainer: Engine, learner: Learner) -> dict[str, Any]:
-    """The named states of a checkpoint, as a training starts; the average of the weights, if any, follows the trainer."""
+    """The named states of a checkpoint, as a training starts; any average of the weights follows the trainer."""
     parts: dict[str, Any] = {
         "model": learner.model,
         "criterion": learner.criterion,

@@ -21,7 +21,7 @@ METRICS = ("r1", "mAP", "mINP")
 
 
 class Curves:
-    """Appends to one event file in `folder`. TensorBoard's own writer does so in a thread, whose failure is a traceback.
+    """Appends to one event file in `folder`. TensorBoard's own writer uses a thread, whose failure is a traceback.
 
     A file that cannot be written is a warning, once: the run is worth more than its curves.
     """
@@ -39,7 +39,7 @@ class Curves:
         self._append(Event(wall_time=time.time(), step=epoch, summary=Summary(value=points)))
 
     def add_row(self, row: ResultRow) -> None:
-        """A row of results: `PROTOCOL/r1` for one from before or during training, `test/RANKING/...` for the final test.
+        """A row of results: `PROTOCOL/r1` for one before or during training, `test/RANKING/...` for the final test.
 
         Those of averaged weights begin with `averaged/`.
         """

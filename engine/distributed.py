@@ -88,7 +88,7 @@ def gather_equal(rows: Tensor) -> Tensor:
 
 
 def whole(output: Output, views: Views, shares: Tensor | None) -> Output:
-    """The answers of all processes, [S, ...] in the order of the batch's views, from this process's. shares: of the batch.
+    """The answers of all processes, [S, ...] in the order of the batch's views, from this one's. shares: of the batch.
 
     Where a network answers c times for a view, the views are answered once, then all again, and `rows` says so. Every
     view must be answered equally often; ValueError otherwise.

@@ -57,7 +57,7 @@ def attach_guard(
     every: int,
     rescue: Callable[[], str],
 ) -> None:
-    """Stop with the epoch and the named losses when one is not finite, or, at an epoch's end, a weight, buffer or moment.
+    """Stop with the epoch and the named losses if one is not finite, or, at an epoch's end, a weight, buffer or moment.
 
     Losses are watched on the device and read every `every` iterations and at the epoch's end, before anything is saved.
     rescue: says where the last good checkpoint is.

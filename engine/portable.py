@@ -1,4 +1,4 @@
-"""A model as a safetensors file: weights that any framework reads, and in the header what this project knows of them."""
+"""A model as a safetensors file: weights that any framework reads, and in the header what this project knows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SAID: Shape = {"origin": ORIGIN, "progress": PROGRESS, "sha256": TEXT}
 
 
 def write_portable(path: Path, weights: Mapping[str, Tensor], origin: Mapping, progress: Mapping) -> None:
-    """Replace the file at once. origin and progress: as in a checkpoint; of the results, those of this very model are kept.
+    """Replace the file at once. UserError where it cannot be written.
 
-    UserError where the file cannot be written.
+    origin and progress: as in a checkpoint; of the results, those of this very model are kept.
     """
     library = require("safetensors.torch", f"a {SUFFIX} file")
     rows = [row for row in progress["rows"] if row["epoch"] == progress["epoch"]]

@@ -106,7 +106,7 @@ class Training:
         return rows
 
     def _settle(self) -> None:
-        """Bring the folder's files to the state of this run. A finished run keeps the rows of its test until newer exist."""
+        """Bring the folder's files to this run's state. A finished run keeps the rows of its test until newer exist."""
         if self.progress.epoch and not (self.folder / LAST).is_file():  # it resumes in a new folder
             save_checkpoint(self.folder, self.origin, self.parts, best=self._is_best())
         rows, path = self._rows(), self.folder / RESULTS

@@ -24,7 +24,7 @@ def rank_unit_distances(distances: Tensor, strength: float) -> Tensor:
 
 
 def pick_ranker(name: str) -> Ranker:
-    """The soft rank that the key `soft_rank` names: auto, native or torchsort; UserError where that is not installed."""
+    """The soft rank that the key `soft_rank` names: auto, native or torchsort. UserError where it is not installed."""
     if name != "torchsort":
         return {"auto": rank_unit_distances, "native": soft_rank}[name]
     try:

@@ -52,5 +52,5 @@ def _nearest(centres: Tensor, foreign: Tensor) -> Tensor:
 
 
 def orthogonality(first: Tensor, second: Tensor) -> Tensor:
-    """ORT: sum of the products of two branches' rows, [R, D], [R, D] -> scalar, over the rows of all three branches, 3 R."""
+    """ORT: sum of the products of two branches' rows / (3 R), the rows of all three: [R, D], [R, D] -> scalar."""
     return (full_precision(first) * full_precision(second)).sum() / (3 * len(first))

@@ -34,7 +34,7 @@ def head_distillation(
 
 
 def head_identity(visible_logits: Tensor, infrared_logits: Tensor, pids: Tensor, modalities: Tensor) -> Tensor:
-    """Cross entropy of each head over the images of its own modality, both added: [R, C], [R, C], [R], [R] -> scalar."""
+    """Cross entropy of each head over images of its own modality, both added: [R, C], [R, C], [R], [R] -> scalar."""
     pairs = ((visible_logits, Modality.VISIBLE), (infrared_logits, Modality.INFRARED))
     return sum(
         _mean_of(F.cross_entropy(full_precision(logits), pids, reduction="none"), modalities == modality)
@@ -43,7 +43,7 @@ def head_identity(visible_logits: Tensor, infrared_logits: Tensor, pids: Tensor,
 
 
 def view_distillation(student: Tensor, teacher: Tensor, temperature: float = 3.0) -> Tensor:
-    """CAJ's KL, temperature^2 times the mean over rows: [N, C] logits of the plain visible view and of infrared -> scalar.
+    """CAJ's KL, temperature^2 times the mean over rows: [N, C] logits of plain visible views and of infrared -> scalar.
 
     As released, 1e-7 is added to the teacher's probabilities, which are not normalised again, so that equal logits do
     not quite give 0. The teacher gets no gradient.

@@ -22,7 +22,7 @@ NON_LOCAL = {2: 2, 3: 3}  # stage -> how many of its last blocks a non-local blo
 
 
 class AGW(nn.Module):
-    """A stem for each stream -> shared stages -> GeM -> BN neck -> classifier: images [R, 3, H, W], streams [R] -> Output.
+    """One stem a stream -> shared stages -> GeM -> BN neck -> classifier: images [R, 3, H, W], streams [R] -> Output.
 
     inner: width of the non-local blocks, "one" as released (a ratio divided by itself), "half" of the channels as was
     meant, or "none" of them. power: of the pooling, 1 is the average. vector: what is ranked, the embedding after the

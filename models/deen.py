@@ -23,7 +23,7 @@ BRANCHES = 3
 
 
 class DEEN(nn.Module):
-    """Images [R, 3, H, W], streams [R] -> Output of 3 R rows: the originals, branch 1, branch 2, each in the order given.
+    """Images [R, 3, H, W], streams [R] -> Output of 3 R rows: originals, branch 1, branch 2, each in the order given.
 
     depth: the stages that are used, 4, or 3 for small data sets (as released for RegDB); the last is entered with three
     times the batch. vector: what is ranked by inner products, "s7" (all six vectors of an image), "s8" (the same,

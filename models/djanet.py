@@ -38,7 +38,7 @@ RULES: Rules = (
 
 
 class DJANet(AGW):
-    """Streams 0 to 3: visible, its second view, infrared, its second view. For the test both stems of a modality are averaged.
+    """Streams 0 to 3: visible, its second view, infrared, its second view. A test averages both stems of a modality.
 
     image_size: (height, width), multiples of 16; the fusion is built for one size. vector: "neck" or "pool", as AGW's,
     or both in one for inner products, "s7" (their sum of similarities) or "s8" (0.1 pool + 0.9 neck), as released for

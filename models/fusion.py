@@ -44,7 +44,10 @@ def can_fuse(weight: Tensor) -> bool:
 
 @cache
 def fused_blocks_work() -> bool:
-    """Whether they give what a plain block gives, tried on a small one: torch promises nothing, Inductor alone uses them."""
+    """Whether they give what a plain block gives, tried on a small one.
+
+    Torch promises nothing; Inductor alone uses them.
+    """
     with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay what they are
         torch.manual_seed(0)
         block, x = BasicBlock(2, 2).eval(), torch.randn(1, 2, 3, 3)

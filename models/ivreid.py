@@ -28,7 +28,7 @@ RULES: Rules = (
 
 
 class Head(nn.Module):
-    """Embeddings -> logits, [R, D] -> [R, num_ids]: batch norm and two linear maps with nothing between them, as released."""
+    """Embeddings -> logits, [R, D] -> [R, num_ids]: batch norm, two linear maps, nothing between these, as released."""
 
     def __init__(self, width: int, num_ids: int, inner: int = 512):
         super().__init__()

@@ -25,7 +25,7 @@ RULES: Rules = (
 
 
 class Discriminator(nn.Module):
-    """Pooled vectors -> logits of visible and infrared, [R, D] -> [R, 2]; as released an affine map and a batch norm."""
+    """Pooled vectors -> logits of visible and infrared, [R, D] -> [R, 2]: an affine map, a batch norm, as released."""
 
     def __init__(self, width: int, inner: int = 128):
         super().__init__()
@@ -54,7 +54,7 @@ class MCLNet(AGW):
         return output._replace(extra={"modality_logits": self.discriminator(output.pooled)})
 
     def groups(self) -> dict[str, Group]:
-        """AGW's groups, and the discriminator's parameters for an optimiser of their own at a constant rate, as released."""
+        """AGW's groups, and the discriminator's parameters: their own optimiser and a constant rate, as released."""
         groups, own = super().groups(), trained(self.discriminator)
         rest = groups["backbone"]
         groups["backbone"] = rest._replace(parameters=without(rest.parameters, own))

@@ -1,4 +1,4 @@
-"""A run that is killed in the middle of its second epoch, for tests/test_methods.py; and a backbone small enough for it."""
+"""A run that is killed amid its second epoch, for tests/test_methods.py; and a backbone small enough for it."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def _copy_into(target: Tensor, source: Tensor, non_blocking: bool = False) -> Te
 
 
 def _require_one_device(name: str, args: tuple, kwargs: dict) -> None:
-    """RuntimeError where a tensor of the CPU comes in that is not a single number. Indices may: they are copied, blocking."""
+    """RuntimeError for a tensor of the CPU that is not a single number. Indices may be: they are copied, blocking."""
     foreign = [
         x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and not isinstance(x, GpuTensor) and x.dim()
     ]

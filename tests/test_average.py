@@ -1,4 +1,4 @@
-"""The moving average of weights: its numbers, its way through a stop, and the rows that say which weights were tested."""
+"""The moving average of weights: its numbers, its way through a stop, and rows that say which weights were tested."""
 
 from __future__ import annotations
 

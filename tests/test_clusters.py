@@ -78,7 +78,7 @@ def test_what_does_not_go_together_is_one_line(table, tmp_path, monkeypatch, cap
 
 
 class Fake:
-    """A cluster whose jobs wait, run and finish, one step at each look; acts: how the jobs of some numbers end instead."""
+    """A cluster whose jobs wait, run and finish, one step a look; acts: how the jobs of some numbers end instead."""
 
     name, poll, patience = "slurm", 0.0, 0.0
 

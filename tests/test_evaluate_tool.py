@@ -77,7 +77,7 @@ def regdb_arrays(regdb_root) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def tool(tmp_path, sysu_root):
-    """tool(arrays or None, protocol, *arguments): the exit code; --perm is given for sysu, --out is tmp_path/rows.jsonl."""
+    """tool(arrays or None, protocol, *arguments): the exit code; sysu gets --perm, --out is tmp_path/rows.jsonl."""
 
     def run(arrays, protocol: str, *arguments: str) -> int:
         if arrays is not None:

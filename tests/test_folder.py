@@ -1,4 +1,4 @@
-"""Own images: what is read from folders and from images.csv, what is refused, and a run on them from training to figures."""
+"""Own images: what is read from folders and images.csv, what is refused, and a run from training to figures."""
 
 from __future__ import annotations
 

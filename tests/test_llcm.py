@@ -119,7 +119,7 @@ def test_metrics_of_the_released_code(benchmark, numbers, planted, name, numbers
 
 
 def test_deens_rows_have_the_released_metrics_under_inner_products(benchmark, numbers, planted):
-    """S7 of vectors at their own lengths, as the rows of a test have it; cosine of the same vectors is another number."""
+    """S7 of vectors at their own lengths, as a test's rows have it; cosine of the same vectors is another number."""
     row_of, features = {name: row for row, name in enumerate(numbers["files"].tolist())}, {}
     vectors = np.concatenate([numbers[kind].reshape(len(row_of), -1) for kind in ("pool", "neck")], axis=1)
     for modality, records in benchmark.test.records.items():

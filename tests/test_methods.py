@@ -104,7 +104,7 @@ def test_a_released_checkpoint_loads_and_gives_the_released_vectors(name, file, 
 
 
 def test_a_released_checkpoint_of_parallel_processes_and_an_older_torch_loads(tmp_path):
-    """DataParallel puts `module.` before each name; torch 0.4.0 saved no counters of batch norms, which nothing reads."""
+    """DataParallel puts `module.` before each name; torch 0.4.0 saved no batch norm counters, which nothing reads."""
     cfg = config("SYSU_AGW", "backbone", "resnet18")
     source, model = (build_model(cfg, 3).eval() for _ in range(2))
     state, names = source.state_dict(), {ours: theirs for theirs, ours in released_names(cfg).items()}

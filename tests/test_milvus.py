@@ -1,4 +1,4 @@
-"""Galleries in Milvus Lite, for real: filled, filled again, searched like the folder, and refused where they do not fit."""
+"""Galleries in Milvus Lite, for real: filled, filled again, searched like the folder, refused where they misfit."""
 
 from __future__ import annotations
 

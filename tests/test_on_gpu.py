@@ -1,4 +1,4 @@
-"""On a real GPU: a step that waits for nothing in any precision, and what it computes beside the CPU; memory that stays."""
+"""On a real GPU: a step that waits for nothing in any precision, its results beside the CPU's; memory that stays."""
 
 from __future__ import annotations
 

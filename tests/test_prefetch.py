@@ -1,4 +1,4 @@
-"""Batches ahead of time: the loader itself on a CPU; on a GPU the same batches, each copied before the one before is used."""
+"""Batches ahead of time: the loader itself on a CPU; on a GPU the same batches, each copied before the last is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a table: what is left to do, failures, locks, being killed and started again, the commands for a scheduler."""
+"""Running a table: what is left to do, failures, locks, a kill and a new start, the commands for a scheduler."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def backend(request, monkeypatch):
 
 
 def units(draw, *shape: int) -> np.ndarray:
-    """Rows with four entries of +-1/2 and zeros: of length 1, and all their distances exact in float32, with many ties."""
+    """Rows with four entries of +-1/2 and zeros: of length 1, all distances exact in float32, with many ties."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     width = draw(st.integers(4, 7))
     rows = np.zeros((*shape, width), np.float32)

@@ -42,7 +42,7 @@ def ort(features):
 
 
 def term(name, case, value):
-    """(loss of the differentiable inputs, their names) of a golden case; None where no function of ours has it alone."""
+    """(loss of the differentiable inputs, their names) of a golden case; None where no function of ours has it."""
     family, _, rest = case.partition("_")
     labels = value("labels")
     if family in ("wrt", "hard", "tri", "cpm", "qct"):

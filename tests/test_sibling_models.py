@@ -1,4 +1,4 @@
-"""The siblings' networks against their released code (tests/golden/siblings), with weights drawn by the released names."""
+"""The siblings' networks against their released code (tests/golden/siblings); weights by the released names."""
 
 import copy
 from functools import cache, partial

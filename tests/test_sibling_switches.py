@@ -24,7 +24,7 @@ from utils.types import Labels, Output
 
 
 def test_wrt_shifted_keeps_the_weights_of_far_negatives():
-    """The number of the specification's softmax without a floor, at ten times the distances, where the released one loses it."""
+    """The specification's softmax without a floor, at ten times the distances, where the released one loses it."""
     x = torch.tensor([
         [1.24, 0.77, -0.98], [1.13, -0.48, -0.56], [-1.25, 1.15, 1.16], [0.03, 1.02, -0.09], [0.71, -0.44, -0.14],
         [0.52, 0.83, -0.29], [0.09, 0.60, -0.04], [-1.14, 0.43, 1.24],

@@ -1,4 +1,4 @@
-"""The synthetic data sets: layouts as published, the same bytes every time, colour that says nothing about the infrared."""
+"""The synthetic data sets: layouts as published, the same bytes every time, colour that says nothing of infrared."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Table files and the runs that they ask for: mistakes named by file, row and field; what makes two runs the same run."""
+"""Table files and the runs that they ask for: mistakes named by file, row and field; what makes runs the same run."""
 
 from __future__ import annotations
 

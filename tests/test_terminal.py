@@ -53,7 +53,7 @@ def shown(text: str) -> list[str]:
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """terminal() -> the screen, 80 columns wide, that log and bars share from now on (pytest has its own until then)."""
+    """terminal() -> the screen, 80 columns wide, that log and bars share from now on (pytest has its own before)."""
 
     def start() -> Screen:
         monkeypatch.setenv("COLUMNS", "80")

@@ -10,7 +10,7 @@ from numba import njit
 
 
 def compiled(function: Callable) -> Callable:
-    """numba's njit without the interpreter's lock. The machine code is kept, and used by the next process, if it can be.
+    """numba's njit without the interpreter's lock. The machine code is kept for the next process, where it can be.
 
     Where neither the folder of the code nor a home folder can be written to, it is compiled anew in every process.
     Files that a power cut left damaged are removed.
@@ -24,7 +24,7 @@ def compiled(function: Callable) -> Callable:
 
 
 def _remove_damaged(folder: Path, name: str) -> None:
-    """Without its index (.nbi) or its code (.nbc) numba compiles again; with half of one it raises at the first call."""
+    """Without its index (.nbi) or code (.nbc) numba compiles again; with half of one it raises at the first call."""
     for path in folder.glob(f"*.{name}-*.nb[ic]"):
         if not path.stat().st_size or path.suffix == ".nbi" and not _is_index(path):
             path.unlink()

@@ -19,13 +19,13 @@ MAC = torch.device("mps")
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """These float32 numbers, [n], on the device; copied there once, because the copy waits for all that a GPU has to do."""
+    """These float32 numbers, [n], on the device; copied there once, as a copy waits for all that a GPU has to do."""
     with torch.inference_mode(False):  # the first caller may run in inference mode, others may differentiate
         return torch.tensor(values, device=device)
 
 
 def with_float64(device: torch.device) -> torch.device:
-    """Where that is computed which needs float64: on the device itself, but for a Mac's GPU, which has none: on the CPU."""
+    """Where that is computed which needs float64: on the device itself; on the CPU for a Mac's GPU, which has none."""
     return CPU if device.type == "mps" else device
 
 

@@ -24,9 +24,9 @@ def interrupts_raise() -> None:
 
 
 def ended_as_by_ctrl_c(command: Callable[[], int]) -> int:
-    """What command() returns; SIGTERM and SIGHUP, the end of a container, a job or a terminal, raise KeyboardInterrupt in it.
+    """What command() returns; SIGTERM and SIGHUP raise KeyboardInterrupt in it.
 
-    Once it has returned, they end the process without a word.
+    They mean the end of a container, a job or a terminal. Once it has returned, they end the process without a word.
     """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     for name in names:

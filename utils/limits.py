@@ -12,7 +12,7 @@ ROOT = Path("/")  # of the files in which Linux tells
 
 
 def cores() -> int:
-    """CPU cores that this process may use, at least 1: those it is bound to, or fewer where its control group says so."""
+    """CPU cores that this process may use, at least 1: those it is bound to, or fewer if its control group says so."""
     try:
         bound = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -38,7 +38,7 @@ def _quotas() -> Iterator[int]:
 
 
 def _memory() -> Iterator[tuple[int, int]]:
-    """(limit, used) in bytes of each control group that has a limit. Copies of files do not count: they can be dropped."""
+    """(limit, used) in bytes of each control group with a limit. Copies of files do not count: they can be dropped."""
     for folder in _groups("memory"):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             most, now = (_number(word) for word in ([*_words(folder / name), ""][0] for name in (limit, used)))

@@ -1,4 +1,4 @@
-"""The weights of a network that was pickled whole, read without torch's unpickler and without the code of its classes."""
+"""The weights of a network that was pickled whole, read without torch's unpickler or the code of its classes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Unpickler(pickle.Unpickler):
 
 
 def weights_of_network(path: Path) -> dict[str, Tensor]:
-    """The parameters and buffers of a file that `torch.save(network)` wrote, named as in its state dict, [C, ...] each, on the CPU.
+    """The parameters and buffers that `torch.save(network)` wrote, named as in its state dict, [C, ...], on the CPU.
 
     Empty for a file that holds something else. Raises many kinds where it cannot be read.
     """

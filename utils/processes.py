@@ -146,7 +146,7 @@ def on_main(work: Callable[[], T], received: Callable[[Any], T] = lambda found: 
 
 @contextmanager
 def machine_first() -> Iterator[None]:
-    """The block in one process of each machine first, then in its others: they find the files that the first one made."""
+    """The block in one process of each machine first, then in its others: they find the files that the first made."""
     key = f"{_next('machine')}/{_me.rank - _me.local_rank}"
     if not alone() and _me.local_rank:
         _me.store.get(key)

@@ -19,5 +19,5 @@ def split_by_identity(pids: Tensor, parts: int) -> Tensor:
 
 
 def split_in_order(count: int, part: int, parts: int) -> range:
-    """Which of `count` rows one of the parts has: runs of rows, one after the other, whose lengths differ by 1 at most."""
+    """Which of `count` rows one of the parts has: runs of rows, in order, whose lengths differ by 1 at most."""
     return range(count * part // parts, count * (part + 1) // parts)

@@ -80,7 +80,7 @@ def peek(path: Path) -> Any:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """A file that holds named tensors only, [N, ...] each. UserError for anything else, and for numbers that are not finite."""
+    """A file that holds named tensors only, [N, ...] each. UserError for anything else and for numbers not finite."""
     content = load_torch(path)
     if not is_weights(content):
         raise UserError(f"{path}: holds no named tensors, so it is not a file of weights")
@@ -95,7 +95,7 @@ def is_weights(content: Any) -> bool:
 
 
 def digest(named: Mapping[str, Tensor], start: bytes = b"") -> str:
-    """SHA-256, in hex, of `start` and of tensors: names, types, shapes and bytes, [N, ...] each, in the order of names."""
+    """SHA-256, in hex, of `start` and of tensors, [N, ...] each, by name: their names, types, shapes and bytes."""
     found = hashlib.sha256(start)
     for name, value in sorted(named.items()):
         found.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())

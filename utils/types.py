@@ -74,7 +74,7 @@ class Views(NamedTuple):
         return None if own is None else torch.isin(self.rows, own).nonzero()[:, 0]
 
     def streams_of(self, own: Tensor | None) -> Tensor:
-        """The streams [r] int64 of the views that show these records of the batch, own [B / W] int64; of all for None."""
+        """Streams [r] int64 of the views that show these records of the batch, own [B / W] int64; of all for None."""
         return self.streams if own is None else self.streams[self.places(own)]
 
 

@@ -154,7 +154,7 @@ TARGETS = (
 
 
 def make_home(world: World, home: Path) -> None:
-    """What the targets damage: a finished run, its weights, a filled cache, features, copies of the data and of ymls."""
+    """What the targets damage: a finished run, its weights, a filled cache, features, copies of data and ymls."""
     shutil.copytree(world.sysu, home / "sysu")
     for folder in (world.regdb, world.llcm, world.own):
         shutil.copytree(folder, home / folder.name)

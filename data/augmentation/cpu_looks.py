@@ -1,4 +1,4 @@
-"""The looks of data/augmentation/looks.py on a CPU, compiled by numba: every image is read once and written once, with the same bits."""
+"""The looks of data/augmentation/looks.py on a CPU, with the same bits, by numba: images are read and written once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from utils.compiled import compiled
 
 @compiled
 def appear(images, picks, grey, brightness, corners, flips, boxes, mixing, fill, padding, table, out):
-    """images [B, 3, H, W] uint8, of which picks [n] are looked at -> out [n, 3, H, W] float32; the rest as looks.Choices.
+    """images [B, 3, H, W] uint8, picks [n] of them -> out [n, 3, H, W] float32; the rest as looks.Choices.
 
     table: [3, 256] float32, the value of each pixel, normalised.
     """

@@ -103,7 +103,7 @@ def draw_colours(recipe: Recipe, draws: Draws, height: int, width: int) -> Colou
 
 
 def draw_parts(modalities: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
-    """[B] int64, which of COLOUR_PARTS, chosen uniformly, acts on each image: with p = 0.5 on visible ones; -1: none."""
+    """[B] int64, which of COLOUR_PARTS, chosen uniformly, acts on an image: with p = 0.5 on visible ones; -1: none."""
     chosen = (draws["part"] * len(COLOUR_PARTS)).long()
     on = torch.tensor([part in recipe.colour for part in COLOUR_PARTS])[chosen]
     visible = modalities == int(Modality.VISIBLE)  # torch.compile takes a tensor and an IntEnum for never equal
@@ -138,7 +138,7 @@ def _apply(part: str, images: Tensor, given: Colours) -> Tensor:
 
 
 def draw_boxes(tries: Tensor, place: Tensor, height: int, width: int, area: tuple[float, float]) -> Tensor:
-    """Random rectangles, the first of ten tries that is smaller than the frame: [B, 4] int64 (top, left, height, width).
+    """Random rectangles, the first of ten tries smaller than the frame: [B, 4] int64 (top, left, height, width).
 
     tries: [B, 2 * TRIES] and place: [B, 2], uniform in [0, 1). The area is a uniform fraction of the frame, the aspect
     (height / width) log-uniform in ASPECT; an empty rectangle where no try fits.

@@ -1,4 +1,4 @@
-"""The file in which decoded images are kept: a header of HEADER bytes (JSON, padded with spaces), then uint8 [N, 3, H, W].
+"""The file of decoded images: a header of HEADER bytes (JSON, padded with spaces), then uint8 [N, 3, H, W].
 
 The header holds a checksum of the pixels. It is written last, and the file gets its name after that
 (data/images/cache.py).

@@ -64,7 +64,10 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
 
 
 def excluded(query_pids: Tensor, query_cameras: Tensor, gallery_pids: Tensor, gallery_cameras: Tensor) -> Tensor:
-    """Gallery images that a query skips, [Q], [Q], [G], [G] int64 -> [Q, G] bool: its own identity from its own camera."""
+    """Gallery images that a query skips: its own identity from its own camera.
+
+    [Q], [Q], [G], [G] int64 -> [Q, G] bool.
+    """
     same = query_pids[:, None] == gallery_pids[None, :]
     return same & (query_cameras[:, None] == gallery_cameras[None, :])
 

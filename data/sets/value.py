@@ -70,7 +70,7 @@ class DataSet(NamedTuple):
 
 
 def require_split(dataset: DataSet, split: int, said: str) -> None:
-    """UserError for a split that the data set does not have; one that has a single split takes any. said: "trial = 11"."""
+    """UserError for a split that the data set does not have; one with a single split takes any. said: "trial = 11"."""
     if dataset.splits and split not in dataset.splits:
         first, last = dataset.splits[0], dataset.splits[-1]
         raise UserError(f"{said}: {dataset.label} has the splits {first} to {last}")

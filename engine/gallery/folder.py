@@ -99,7 +99,7 @@ def read_images(path: Path) -> Iterator[Row]:
 
 
 def require_unit(vectors: np.ndarray, rows: np.ndarray) -> None:
-    """UserError for the first of these vectors, [n, D] float32, whose length is not 1. rows: [n], as they are numbered."""
+    """UserError for the first of these vectors, [n, D] float32, whose length is not 1. rows: [n], their numbers."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= TOLERANCE))
     if len(wrong):

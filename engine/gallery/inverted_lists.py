@@ -1,4 +1,4 @@
-"""An index of faiss that looks into a few lists of vectors instead of all: it is fast, and may miss some of the nearest."""
+"""An index of faiss that looks into a few lists of vectors, not all: it is fast, and may miss some of the nearest."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class Collection:
         return found
 
     def condition(self, modality: str | None, cameras: Sequence[str]) -> str:
-        """Of rows of this modality and these cameras; "" for all. UserError for a camera that no row has, and for no row."""
+        """Of rows of this modality and these cameras; "" for all. UserError where a camera, or all, has no row."""
         for camera in cameras:
             if not self.count(one_of("camera", [camera])):
                 raise UserError(f"{self.name}: no image is of camera {camera!r}")

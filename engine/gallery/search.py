@@ -1,4 +1,4 @@
-"""Nearest vectors of a gallery, for a few queries: exact over any number of rows, or by an index that skips most of them."""
+"""Nearest vectors of a gallery, for a few queries: exact over any number of rows, or by an index that skips most."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Index(Protocol):
     """What searches a gallery, whatever it stands on."""
 
     def search(self, queries: np.ndarray, count: int, allowed: np.ndarray | None = None) -> Found:
-        """The first `count` rows of each query, [Q, D] float32 of unit length. allowed: [N] bool, rows that may be found."""
+        """The first `count` rows of each query, [Q, D] float32 of unit length. allowed: [N] bool, what may be found."""
 
 
 def exact(queries: np.ndarray, vectors: np.ndarray, count: int, allowed: np.ndarray | None = None) -> Found:
@@ -72,7 +72,7 @@ def nothing(queries: int, count: int) -> Found:
 
 
 def rescored(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray, count: int) -> Found:
-    """The best `count` of the rows that were found, [Q, C] int64, -1 for none: by their cosines in float64, then by row."""
+    """The best `count` of the rows that were found, [Q, C] int64, -1 for none: by cosines in float64, then by row."""
     found = nothing(len(queries), count)
     for query, candidates in enumerate(rows):
         _merge(found, query, candidates[candidates != NOTHING], queries, vectors)
@@ -117,7 +117,7 @@ def _merge(found: Found, query: int, rows: np.ndarray, queries: np.ndarray, vect
 
 
 def without(found: Found, own: Sequence[np.ndarray], count: int) -> Found:
-    """The first `count` images that are not the query's own rows. own: rows that each query leaves out, such as itself."""
+    """The first `count` images that are not the query's own rows. own: rows that each query skips, such as itself."""
     rows, scores = nothing(len(found.rows), count)[:2]
     vectors = None if found.vectors is None else np.zeros((*rows.shape, found.vectors.shape[2]), dtype=np.float32)
     for query, left_out in enumerate(own):

@@ -25,7 +25,7 @@ def on_cpu(tensor: Tensor) -> bool:
 
 
 def in_threads(work: Callable[[int, int], Result], count: int, size: int) -> Iterator[Result]:
-    """work(start, stop) for ranges of `size` that cover 0..count, on as many threads as torch uses; results in order."""
+    """work(start, stop) for ranges of `size` that cover 0..count, in order, on as many threads as torch uses."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         yield from pool.map(lambda start: work(start, min(start + size, count)), range(0, count, size))
 
@@ -119,7 +119,7 @@ def jaccard(out, spectra, chosen, bounds, columns, values, by_bounds, rows, by_v
 
 @compiled
 def blend(out, rows, means, columns, largest, lam):
-    """out [Q, G] = (1 - lam) out + lam means[rows, columns] / largest[rows]: rows [Q] of means [C, N] and largest [C]."""
+    """out [Q, G] = (1 - lam) out + lam means[rows, columns] / largest[rows]: rows [Q] of means [C, N], largest [C]."""
     rest = out.dtype.type(1) - lam
     for place in range(len(rows)):
         row = rows[place]

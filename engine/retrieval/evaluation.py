@@ -138,7 +138,7 @@ def _take(features: Features, rows: np.ndarray) -> Features:
 
 
 def _units(features: Features, rows: np.ndarray) -> Features:
-    """The chosen rows with normalised embeddings, spectrum by spectrum: a copy of all would be as large as the result."""
+    """The chosen rows, normalised, spectrum by spectrum: a copy of all would be as large as the result."""
     chosen = torch.as_tensor(rows, device=features.embeddings.device)
     units = features.embeddings.new_empty(len(features.embeddings), len(chosen), features.embeddings.shape[2])
     for spectrum, embeddings in zip(units, features.embeddings):

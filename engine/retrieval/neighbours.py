@@ -55,7 +55,7 @@ def _merge(found: Neighbours | None, distances: Tensor, start: int, k: int) -> N
 
 
 def nearest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(columns int64, values) of the k smallest entries of each row, [R, C] -> [R, min(k, C)], by value, then column."""
+    """(columns int64, values) of each row's k smallest entries, [R, C] -> [R, min(k, C)], by value, then column."""
     count = distances.shape[1]
     k = min(k, count)
     values, columns = distances.topk(min(k + 1, count), dim=1, largest=False)

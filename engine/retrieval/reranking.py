@@ -30,7 +30,10 @@ class CrossDistances(NamedTuple):
     maxima: Tensor | None = None  # [N, C]
 
     def blend(self, jaccard: Tensor, rows: Tensor, columns: Tensor, farthest: Tensor, lam: float) -> Tensor:
-        """(1 - lam) jaccard + lam mean distance / farthest, [b, G], of some queries to some gallery images; overwrites `jaccard`."""
+        """(1 - lam) jaccard + lam mean distance / farthest, [b, G], of some queries to some gallery images.
+
+        Overwrites `jaccard`.
+        """
         if self.means is not None:
             return blend(jaccard, self.means, rows, columns, farthest, lam)
         queries = take(self.queries, rows, 0)

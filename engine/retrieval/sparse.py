@@ -64,7 +64,7 @@ def jaccard_to(queries: Rows, weights: Rows, sources: Tensor, memory_gb: float) 
 
 
 def _jaccard_in_tiles(queries: Rows, weights: Rows, sources: Tensor, spectra: int, chosen: Tensor) -> Tensor:
-    """By compiled loops: a thread makes the rows of some gallery images and is done with them while they are in its cache."""
+    """By compiled loops: a thread makes the rows of some gallery images and ends them while they are in its cache."""
     out = torch.empty(len(chosen), len(sources) // spectra, dtype=weights.values.dtype)
     result, indices, rows = out.numpy(), sources.numpy(), chosen.numpy()
     query_arrays, arrays = ([part.numpy() for part in side[:3]] for side in (queries, weights))
@@ -162,7 +162,7 @@ def _parts(sizes: Tensor, limit: int) -> Iterator[tuple[slice, int]]:
 
 
 def ranges(starts: Tensor, lengths: Tensor, total: int) -> tuple[Tensor, Tensor]:
-    """start, start + 1, ... for each start, as many numbers as its length, one after another; and which start each is of.
+    """start, start + 1, ... for each start, as many as its length, one after another; and which start each is of.
 
     total: the sum of the lengths, which only the caller can know without waiting for the device.
     """

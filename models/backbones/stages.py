@@ -21,7 +21,7 @@ def through(blocks: nn.Sequential, x: Tensor, recompute: bool, adapters: Sequenc
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """block(x), [R, C, H, W] -> [R, C', H', W'], computing its inner maps again in the backward pass instead of keeping them."""
+    """block(x), [R, C, H, W] -> [R, C', H', W']; its inner maps are computed again in the backward pass, not kept."""
     return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(block)))
 
 

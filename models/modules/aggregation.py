@@ -1,4 +1,4 @@
-"""DEEN's parts: multi-level feature aggregation (MFA) and diverse embedding expansion (DEE). Zhang and Wang, CVPR 2023."""
+"""DEEN's multi-level feature aggregation (MFA) and diverse embedding expansion (DEE). Zhang and Wang, CVPR 2023."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _halved(maps: Tensor) -> Tensor:
 
 
 class Aggregation(nn.Module):
-    """MFA: a stage's map and the one before it, [B, h, H, W], [B, l, H s, W s] -> [B, h, H, W]; the identity at the start."""
+    """MFA: a stage's map and the one before, [B, h, H, W], [B, l, H s, W s] -> [B, h, H, W]; at first the identity."""
 
     def __init__(self, high: int, low: int, stride: int):
         super().__init__()

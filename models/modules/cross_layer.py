@@ -26,7 +26,10 @@ class FeedForward(nn.Module):
 
 
 class MambaLayer(nn.Module):
-    """FFN(LN(r)), r = u + Mamba(LN(u)), of positions as tokens: [B, C, P] -> [B, C, P]; no shortcut around the FFN, as released."""
+    """FFN(LN(r)), r = u + Mamba(LN(u)), of positions as tokens: [B, C, P] -> [B, C, P].
+
+    As released, no shortcut leads around the FFN.
+    """
 
     def __init__(self, channels: int, states: int = 64):
         super().__init__()

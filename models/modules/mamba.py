@@ -55,7 +55,10 @@ def start_steps(projection: nn.Linear, shortest: float = 1e-3, longest: float = 
 def _scan(
     x: Tensor, steps: Tensor, decay: Tensor, write: Tensor, read: Tensor, skip: Tensor, gate: Tensor, bias: Tensor
 ) -> Tensor:
-    """The gated output of the state space, [B, I, L]. x, steps, gate: [B, I, L]; decay: [I, N]; write, read: [B, N, L]."""
+    """The gated output of the state space, [B, I, L].
+
+    x, steps, gate: [B, I, L]; decay: [I, N]; write, read: [B, N, L].
+    """
     if (kernel := _kernel(x.device)) is not None:
         write, read, gate = (part.to(x.dtype).contiguous() for part in (write, read, gate))
         return kernel(

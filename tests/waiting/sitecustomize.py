@@ -1,4 +1,4 @@
-"""With this folder on PYTHONPATH, a training that main.py begins waits after the first batch of epoch 2 to be ended there."""
+"""With this folder on PYTHONPATH, a training by main.py waits after the first batch of epoch 2 to be ended there."""
 
 import sys
 

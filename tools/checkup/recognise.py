@@ -13,7 +13,7 @@ from utils.errors import UserError, pick, shown
 
 @says_shut
 def recognised(root: Path, name: str | None) -> DataSet:
-    """The data set of this name, or the one of whose marks most lie in `root`. UserError where that is none, or several."""
+    """The data set of this name, or the one of whose marks most lie in `root`. UserError where none or several do."""
     if not root.is_dir():
         raise UserError(f"{shown(root)}: no such folder; give the folder of a data set")
     if name is not None:

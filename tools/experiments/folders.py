@@ -125,7 +125,7 @@ def last_line(home: Path) -> str:
 
 
 def last_said(path: Path, mark: str = "") -> str:
-    """The last line of a program's output that is not empty, or what follows `mark` in the last that holds it; "" for none."""
+    """The last line of a program's output that is not empty, or what follows `mark` in the last with it; else ""."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:

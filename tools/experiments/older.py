@@ -1,4 +1,4 @@
-"""Finished runs of other code: the same configuration, seed, data and precision, computed before the code was changed."""
+"""Finished runs of other code: the same configuration, seed, data and precision, from before the code was changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Older(NamedTuple):
 
     @property
     def commit(self) -> str:
-        """The commit that it says it was computed with, with a + where files differed from it; "" where it does not say."""
+        """The commit that it names, with a + where files differed from that; "" where it names none."""
         try:
             git = read_record(self.folder).get("git")
         except UserError:

@@ -58,7 +58,7 @@ class Repetition(NamedTuple):
 
 
 def make_plan(table: Table, overrides: Sequence[str], around: Surroundings) -> Plan:
-    """All runs of a table. overrides: KEY VALUE or KEY=VALUE over every row's. Raises UserError for those that cannot be."""
+    """All runs of a table. overrides: KEY VALUE or KEY=VALUE over every row's. UserError for runs that cannot be."""
     overrides = tuple(word for pair in pairs(overrides) for word in pair)
     require_free(table, overrides[::2])
     jobs: dict[str, Job] = {}

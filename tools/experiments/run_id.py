@@ -66,7 +66,7 @@ def code_hash(home: Path) -> str:
 
 
 def used_modules(home: Path) -> dict[str, ast.Module]:
-    """The syntax trees of main.py and of all modules of the checkout that it imports, directly or not, by their paths."""
+    """The syntax trees, by path, of main.py and all modules of the checkout that it imports, directly or not."""
     trees: dict[str, ast.Module] = {}
     waiting = [START]
     while waiting:
@@ -98,7 +98,7 @@ def _imported(tree: ast.Module, place: str) -> Iterator[str]:
 
 
 def _files(home: Path, name: str) -> Iterator[str]:
-    """Paths of the modules that importing a dotted name runs: its packages' and its own, as far as they lie in `home`."""
+    """Paths of the modules that importing a dotted name runs, its packages' and its own, where they lie in `home`."""
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         module = Path(*parts[:count])

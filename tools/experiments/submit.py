@@ -1,4 +1,4 @@
-"""Gives runs to a cluster and follows them, each known by its folder, so that a later call finds what an earlier one did."""
+"""Gives runs to a cluster and follows them, each known by its folder: a later call finds what an earlier one did."""
 
 from __future__ import annotations
 

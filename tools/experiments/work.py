@@ -46,7 +46,7 @@ class Work:
             raise UserError(message)
 
     def checkpoint(self) -> Any:
-        """For submitit, when time is nearly up or the node is taken away: what is queued again. UserError for nothing."""
+        """What submitit queues again when time is up or the node is taken away. UserError where nothing was saved."""
         if self._checkpoints() == self.saved:
             raise UserError("no epoch was finished within the time that the job had; raise time")
         from submitit.helpers import DelayedSubmission

@@ -28,7 +28,7 @@ class Selecting(nn.Module):
             self.add_module(name, child)
 
     def enter(self, images: Tensor, streams: Tensor | None) -> tuple[Tensor, None]:
-        """(maps [R, 64, h, w] in the order of the images, None: no row went elsewhere), as `Streams.enter` gives them."""
+        """(maps [R, 64, h, w] in the images' order, None: no row went elsewhere), as `Streams.enter` gives them."""
         first, *others = self.stems
         maps = first(images)
         for number, stem in enumerate(others if streams is not None else (), start=1):

@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 def compare(folder: Path, embedder: Embedder, images: Sequence[ndarray]) -> Iterator[Line]:
-    """The files of an export against the model; images: [h, w, 3] uint8, RGB, of any sizes, each taken as both modalities.
+    """The files of an export against the model. images: [h, w, 3] uint8, RGB, of any sizes, each as both modalities.
 
     The network is compared on the pixels that model.onnx resizes, and its resizing with Pillow's. The last line tells
     how far both together are from the model's own reading of the images.
@@ -100,7 +100,7 @@ def _vectors(
     model: Callable[[ndarray, Modality], torch.Tensor],
     given: Sequence[ndarray],
 ) -> tuple[float, float]:
-    """(smallest cosine, largest difference) between both ways, over batches [B, h, w, 3] as both modalities; NaN stays."""
+    """(smallest cosine, largest difference) of both ways, over batches [B, h, w, 3] as both modalities; NaN stays."""
     cosine, difference = np.float64(1), np.float64(0)
     for pixels in given:
         for modality in Modality:

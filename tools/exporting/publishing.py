@@ -78,7 +78,7 @@ def publishing(out: Path) -> Iterator[Path]:
 
 
 def sweep_exports(place: Path) -> None:
-    """Remove what killed exports to this place left beside it, and put back an export that one of them had moved away."""
+    """Remove what killed exports to this place left beside it, and put back an export that one of them moved away."""
     beside = escape(f".{place.name}."[-200:])
     for before in place.parent.glob(f"{beside}*{BEFORE}"):
         before.rename(place) if not place.exists() else shutil.rmtree(before, ignore_errors=True)

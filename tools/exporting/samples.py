@@ -21,7 +21,7 @@ SYNTHETIC_SIZES = ((192, 96), (133, 61), (256, 128), (97, 45), (192, 96))  # (he
 
 
 def images_of(names: Sequence[str]) -> list[ndarray]:
-    """Image files as [h, w, 3] uint8, RGB, read as the export's own script reads them. UserError for an unreadable one."""
+    """Image files as [h, w, 3] uint8, RGB, as the export's own script reads them. UserError for an unreadable one."""
     from tools.exporting.use import load
 
     for name in names:
@@ -30,7 +30,7 @@ def images_of(names: Sequence[str]) -> list[ndarray]:
 
 
 def build_samples(cfg: CfgNode) -> tuple[list[ndarray], str]:
-    """Test images [h, w, 3] uint8 of the data set that the model was trained on, or synthetic ones; and what they are."""
+    """Test images [h, w, 3] uint8 of the model's data set, or synthetic ones; and what they are."""
     try:
         test = build_benchmark(cfg, seed=0).test
         records = [*test.visible[: COUNT - COUNT // 2], *test.infrared[: COUNT // 2]]

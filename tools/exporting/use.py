@@ -23,7 +23,7 @@ def load(path):
 
 
 def embed(session, images, modality):
-    """Images of any sizes -> float32 [N, D] of unit length. Images of one size may go in one call, [N, height, width, 3]."""
+    """Images of any sizes -> float32 [N, D] of unit length. One run may take several of a size, [N, h, w, 3]."""
     kind = np.array([MODALITIES[modality]])
     return np.concatenate([session.run(None, {"images": image[None], "modality": kind})[0] for image in images])
 

@@ -41,7 +41,10 @@ def lines_of(heading: str, query: Tile, found: Sequence[Tile]) -> list[Line]:
 
 @styled
 def search_sheet(lines: Sequence[Line], shape: tuple[int, int]) -> Figure:
-    """Right images have a solid green frame and a tick, wrong ones a dashed orange one and a cross. shape: an image's (H, W)."""
+    """Right images have a solid green frame and a tick, wrong ones a dashed orange one and a cross.
+
+    shape: an image's (H, W).
+    """
     figure = new_figure(0.3 + len(lines) * (0.72 + 0.6 * shape[0] / shape[1]), gap=CLOSE)
     for part, line in zip(np.atleast_1d(figure.subfigures(len(lines), 1)), lines):
         part.suptitle(line.heading or " ", x=0.01, ha="left", fontsize=TEXT + 1, parse_math=False)

@@ -27,7 +27,7 @@ class Panel(NamedTuple):
 
 @styled
 def curves_figure(scalars: Mapping[str, Curve], rows: Iterable[ResultRow]) -> Figure:
-    """A panel for each loss, the accuracy, the learning rate, and rank-1 and mAP, over the epochs; none without a curve.
+    """A panel for each loss, the accuracy, the learning rate, and rank-1 and mAP, by epoch; none without a curve.
 
     scalars: epoch means by name; "accuracy" is a fraction, "lr" the learning rate, every other one a loss, "loss" their
     sum. rows: of the whole run (`progress_curves`). Raises ValueError where there is nothing to show.

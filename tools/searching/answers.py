@@ -89,7 +89,7 @@ def search(
 def answers_of(
     gallery: Gallery | Collection, found: Found, queries: Sequence[Query], vectors: np.ndarray | None, top: int
 ) -> list[Answer]:
-    """The first `top` hits of each query. vectors: [Q, D], of the queries, where their candidates are re-ranked; else None."""
+    """The first `top` hits of each query. vectors: [Q, D], the queries', where candidates are re-ranked; else None."""
     answers = []
     for number, query in enumerate(queries):
         rows, candidates = found.candidates(number, gallery.vectors)

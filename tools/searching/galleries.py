@@ -40,7 +40,7 @@ def rows_of(gallery: Gallery | Collection, names: set[str]) -> defaultdict[str, 
 
 
 def absent_modality(gallery: Gallery | Collection) -> str | None:
-    """The modality that no image of a folder has; None where both have some, and for a collection, which is not read."""
+    """The modality that no image of a folder has; None where both have some, or for a collection, which is not read."""
     there = set() if isinstance(gallery, Collection) else set(gallery.modalities)
     return MODALITIES[there.pop()].other.name.lower() if len(there) == 1 else None
 

@@ -15,7 +15,10 @@ LINES = 20  # of a sheet, 10 images each
 
 
 def sheet(answers: Iterable[Answer], size: tuple[int, int]) -> bytes:
-    """A PNG file's content. An image that cannot be read is a grey tile, and all of them a warning. size: (H, W) of a tile."""
+    """A PNG file's content. size: (H, W) of a tile.
+
+    An image that cannot be read is a grey tile; one warning is for all of them.
+    """
     lines: list[Line] = []
     missing: list[str] = []
     complete = True

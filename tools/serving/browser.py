@@ -36,7 +36,7 @@ def shot(url: str, size: tuple[int, int], night: bool = False) -> bytes:
 
 
 def open_browser(size: tuple[int, int], night: bool = False, logs: bool = False) -> Any:
-    """Chromium without a window, whose page is (width, height) pixels large. logs: keep what it asks and complains of."""
+    """Chromium without a window, its page (width, height) pixels large. logs: keep what it asks and complains of."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

@@ -81,7 +81,7 @@ class Shelf:
         return Place(self.name, row, shown("/".join(path.parts[-3:])), *texts, modality, is_there(path))
 
     def mask(self, modality: str, cameras: Sequence[str] = (), identity: str | None = None) -> np.ndarray:
-        """Which images have the modality ("both" for any), one of the cameras and the identity, [N] bool, a new array."""
+        """Which images have the modality ("both" for any), one of the cameras, the identity: a new array, [N] bool."""
         mask = np.ones(len(self.gallery), dtype=bool) if modality == "both" else self.infrared == (modality == INFRARED)
         if cameras:
             mask &= self.cameras.chosen(cameras)
@@ -128,7 +128,7 @@ class Library:
         return sorted(filter(None, found), key=ordered)
 
     def browse(self, asked: Browsed, each: int) -> tuple[Shelf, str, list[Place], int]:
-        """A page of a gallery: the gallery, the modality shown (infrared first), `each` images, and how many fit in all."""
+        """A page of a gallery: the gallery, the modality (infrared first), `each` images, and how many fit in all."""
         shelf = self.shelf(asked.gallery)
         modality = asked.modality or (INFRARED if shelf.infrared.any() else VISIBLE)
         rows = np.flatnonzero(shelf.mask(modality, [asked.camera] if asked.camera else [], asked.identity))
@@ -173,7 +173,7 @@ class Library:
 def nearest_of(
     shelves: Sequence[Shelf], masks: Sequence[np.ndarray], vector: np.ndarray, count: int
 ) -> tuple[list[Place], np.ndarray, np.ndarray]:
-    """The first images of all galleries together: k places, [k] distances, [k, D] vectors. vector: [D]; masks: [N] bool."""
+    """The first images of all galleries: k places, [k] distances, [k, D] vectors. vector: [D]; masks: [N] bool each."""
     owners, rows, scores, vectors = [], [], [], []
     for number, (shelf, mask) in enumerate(zip(shelves, masks)):
         found = shelf.index.search(vector[None], count, mask)
@@ -190,7 +190,7 @@ def nearest_of(
 
 
 def reorder(hits: Sequence[Hit], vector: np.ndarray, vectors: np.ndarray) -> list[Hit]:
-    """The first CANDIDATES re-ranked among themselves, the others behind them. vector: [D]; vectors: [k, D], of the hits."""
+    """The first CANDIDATES re-ranked among themselves, then the others. vector: [D]; vectors: [k, D], the hits'."""
     order, distances = reranked(vector, vectors[:CANDIDATES])
     moved = [
         hits[old]._replace(rank=rank, reranked=float(distance), rank_before=hits[old].rank)

@@ -21,7 +21,7 @@ WAIT = 120  # seconds, for the answer to --check
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections at once, before the model is loaded. UserError for an address that cannot be had."""
+    """A socket that takes connections at once, before the model is loaded. UserError for an address it cannot have."""
     if port > 65535:
         raise UserError(f"--port {port}: ports end at 65535")
     try:

@@ -1,4 +1,4 @@
-"""A posed person as a list of tubes, ready to be painted from far to near: limbs, trunk, head and bag (pose.py: the space)."""
+"""A posed person as a list of tubes, to be painted from far to near: limbs, trunk, head, bag (pose.py: the space)."""
 
 import numpy as np
 
