@@ -38,9 +38,10 @@ def check(split: Path, width: int) -> str:
         difference = np.abs(fast - plain.mser(*double, *data.mser))
         close = boundaries(*double, *data.mser[:2])
         lines.append(
-            f"{name}, one whole trial of {setting.protocol}, against float64: {close} of {query.shape[1] + 4 * gallery.shape[1]} "
-            f"images have a gap below {GAP:.0e} at k1 or k2; MSER distances differ by {difference.max():.1e} at most, "
-            f"{(difference > 1e-5).sum()} of {difference.size} by more than 1e-5"
+            f"{name}, one whole trial of {setting.protocol}, against float64: {close} of "
+            f"{query.shape[1] + 4 * gallery.shape[1]} images have a gap below {GAP:.0e} at k1 or k2; MSER distances "
+            f"differ by {difference.max():.1e} at most, {(difference > 1e-5).sum()} of {difference.size} by more "
+            "than 1e-5"
         )
     return "\n".join(lines)
 

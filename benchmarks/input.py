@@ -75,10 +75,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def draw(root: Path, count: int) -> list[str]:
     """Paths of `count` synthetic visible training images."""
     people = -(-count // (3 * IMAGES))
-    size = map(str, FILE_SIZE)
-    make_synthetic.run(
-        [str(root), "--train-ids", str(people), "--val-ids", "1", "--test-ids", "1", "--images", str(IMAGES), "--size", *size]
-    )  # fmt: skip
+    identities = ["--train-ids", str(people), "--val-ids", "1", "--test-ids", "1"]
+    make_synthetic.run([str(root), *identities, "--images", str(IMAGES), "--size", *map(str, FILE_SIZE)])
     train = sysu.load(str(root)).train
     return [record.path for record in train if record.modality == Modality.VISIBLE][:count]
 

@@ -1,4 +1,4 @@
-"""Show the memory of a training step by batch, precision and grad_checkpoint: computed, and on a GPU measured beside it.
+"""Show a training step's memory by batch, precision and grad_checkpoint: computed, and on a GPU measured beside it.
 
 python -m benchmarks.memory [--batches 32 64 128 256] [--cfg configs/SYSU_MCJA.yml] [--device cpu] [KEY VALUE ...]
 
@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
     settings = ["pretrained", "none", *args.opts]
-    cfg = {recompute: load_config(args.cfg, [*settings, "grad_checkpoint", str(recompute)]) for recompute in (False, True)}  # fmt: skip
+    cfg = {
+        recompute: load_config(args.cfg, [*settings, "grad_checkpoint", str(recompute)]) for recompute in (False, True)
+    }
     report(cfg[False], device, rows(cfg, args.batches, device))
 
 

@@ -44,7 +44,9 @@ def noise(cfg: CfgNode, count: int, device: torch.device) -> Batch:
     return Batch(images.to(torch.uint8).to(device), pids.repeat(2), cameras, modalities, rows)
 
 
-def embedding_seconds(network: nn.Module, batch: Batch, dtype: torch.dtype | None, runs: int, device: torch.device) -> float:  # fmt: skip
+def embedding_seconds(
+    network: nn.Module, batch: Batch, dtype: torch.dtype | None, runs: int, device: torch.device
+) -> float:
     """Seconds to embed the images of a batch as an evaluation does."""
 
     @torch.inference_mode()
@@ -55,7 +57,7 @@ def embedding_seconds(network: nn.Module, batch: Batch, dtype: torch.dtype | Non
 
 
 def median_seconds(work: Callable[[], object], runs: int, device: torch.device) -> float:
-    """Of `runs` calls, after one that is not counted. A CUDA call returns before its kernel has run, so each is waited for."""
+    """Of `runs` calls, after one not counted. Each is waited for: a CUDA call returns before its kernel has run."""
     seconds = []
     for _ in range(runs + 1):
         start = _now(device)

@@ -85,11 +85,12 @@ def graphics() -> str:
 def print_protocols(args: argparse.Namespace, devices: Iterable[str]) -> None:
     print("| features | protocol | ranking | plain s | plain GB | " + columns(devices))
     print("|---|---|---|---|---|" + "---|---|---|" * len(devices))
+    sysu = [f"sysu/{mode}/{shots}-shot" for mode in ("all", "indoor") for shots in (1, 10)]
     for name, spread in SPREAD.items():
         for make, protocols in (
-            (partial(sysu_like, args.split, spread, args.width), [f"sysu/{m}/{s}-shot" for m in ("all", "indoor") for s in (1, 10)]),
+            (partial(sysu_like, args.split, spread, args.width), sysu),
             (partial(regdb_like, args.identities, spread, args.width), ["regdb/i2v", "regdb/v2i"]),
-        ):  # fmt: skip
+        ):
             for ranking in ("cosine", "mser"):
                 total = Cost(0, None)
                 for protocol in protocols:
@@ -119,7 +120,10 @@ def print_forms(args: argparse.Namespace) -> None:
 
 
 def print_together(args: argparse.Namespace, device: str) -> None:
-    """Every setting of both data sets at once, on a GPU where there is one, in this one process; memory beside the features."""
+    """Every setting of both data sets at once, in this one process, on a GPU where there is one.
+
+    The memory shown is that beside the features.
+    """
     makers = (partial(sysu_like, args.split), partial(regdb_like, args.identities))
     rank(regdb_like(3, 1.0, 16), "mser", ["regdb/i2v", "regdb/v2i"], device)  # starts the device
     print(f"| features | settings at once | ranking | {device} s | {device} GB |\n|---|---|---|---|---|")

@@ -54,7 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     device = pick_device(args.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.cfg}, {args.config.backbone}, batch {args.batch} at {args.config.image_size[0]}x{args.config.image_size[1]}\n")  # fmt: skip
+    height, width = args.config.image_size
+    print(
+        f"{name}; python {platform.python_version()}, torch {torch.__version__}; {args.cfg}, {args.config.backbone}, "
+        f"batch {args.batch} at {height}x{width}\n"
+    )
     print_training(args, ladder_of(args, device), device)
     print_embedding(args, EMBEDDING[-2:] if args.quick else EMBEDDING, device)
     if args.quick or not args.config.loss_cmr:
@@ -66,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def ladder_of(args: argparse.Namespace, device: torch.device) -> list[Variant]:
-    """The ways to take a step, each with one improvement more; only the last in each precision where it must be quick."""
+    """The ways to take a step, each with one improvement more; for --quick only the last in each precision."""
     halves = [HALF, SCALED] if device.type == "cuda" else [HALF]
     compiled = [COMPILED, HALF._replace(name="+ compile, bf16", compile=True)] if args.compile else []
     return [*(LADDER[-1:] if args.quick else meaningful(args.config)), *halves, *compiled]
@@ -82,7 +86,8 @@ def print_training(args: argparse.Namespace, ladder: Sequence[Variant], device: 
         first = first or speed
         shares = " | ".join(f"{100 * speed.shares[part]:.0f} %" if part in speed.shares else "-" for part in PARTS)
         peak = f" {speed.peak:.1f} |" if peaks else ""
-        print(f"| {variant.name} | {speed.images:.2f} | {speed.images / first.images:.2f} | {speed.loss:.4f} | {shares} |{peak}", flush=True)  # fmt: skip
+        images = f"{speed.images:.2f} | {speed.images / first.images:.2f}"
+        print(f"| {variant.name} | {images} | {speed.loss:.4f} | {shares} |{peak}", flush=True)
 
 
 def print_embedding(args: argparse.Namespace, variants: Sequence[Variant], device: torch.device) -> None:
@@ -134,7 +139,10 @@ def alone(args: argparse.Namespace, setup: Setup, device: torch.device) -> dict[
     """Seconds of the parts of a step beside the backbone, each run by itself, forwards and backwards."""
     learner, maps = setup.learner, {}
     adapters = [module for module in learner.model.modules() if isinstance(module, ModalityDistributionAdapter)]
-    hooks = [adapter.register_forward_hook(lambda module, given, made: maps.update({module: given[0].detach()})) for adapter in adapters]  # fmt: skip
+    hooks = [
+        adapter.register_forward_hook(lambda module, given, made: maps.update({module: given[0].detach()}))
+        for adapter in adapters
+    ]
     with torch.no_grad():
         output, labels = learner.forward(learner.observe(setup.batch), setup.batch)
     for hook in hooks:

@@ -112,7 +112,8 @@ def _between_keys(cfg: CfgNode) -> Iterator[str]:
         yield f"{_said(cfg, *names)}: a batch must hold from 2 images, which batch norm needs, to {BATCH:,}"
     blocks = BLOCKS.get(cfg.backbone, cfg.mda_layers)
     if cfg.model == "mcja" and any(wanted > there for wanted, there in zip(cfg.mda_layers, blocks)):
-        yield f"{_said(cfg, 'mda_layers')}: the stages of {cfg.backbone} have {blocks} blocks, so give mda_layers within these"
+        stages = f"the stages of {cfg.backbone} have {blocks} blocks"
+        yield f"{_said(cfg, 'mda_layers')}: {stages}, so give mda_layers within these"
     yield from _of_a_method(cfg)
     if not any(cfg[name] for name in cfg if name.startswith("loss_")):
         yield "loss_id, loss_cmr and all other loss_NAME are 0: nothing to train on"
@@ -140,7 +141,8 @@ def _of_a_method(cfg: CfgNode) -> Iterator[str]:
     if cfg.model == "djanet" and cfg.augmentation in TWO_STREAMS:
         yield f"{_said(cfg, 'model', 'augmentation')}: that model has four stems, for the views of augmentation djanet"
     if cfg.augmentation == "djanet" and cfg.model in TWO_STEMS and (cfg.private_stem or cfg.model == "deen"):
-        yield f"{_said(cfg, 'augmentation', 'model')}: its views take four stems, as model djanet has; choose another one"
+        said = _said(cfg, "augmentation", "model")
+        yield f"{said}: its views take four stems, as model djanet has; choose another one"
 
 
 def _said(cfg: CfgNode, *names: str) -> str:

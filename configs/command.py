@@ -22,17 +22,18 @@ python main.py test_only true resume RUN
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments: cfg (None where not given), gpu, seed (None where not given), desc and opts. UserError for others."""
+    """The arguments: cfg and seed (None where not given), gpu, desc and opts. UserError for others."""
     parser = Parser(prog="main.py", description=DESCRIPTION)
     parser.add_argument(
         "--cfg",
-        help="Take keys from this yml file; the others have the defaults of docs/configuration.md, or the values of the run "
-        f"that `resume` names (default: configs/{DEFAULT_CFG.name}; nothing with such a run).",
+        help="Take keys from this yml file; the others have the defaults of docs/configuration.md, or the values of "
+        f"the run that `resume` names (default: configs/{DEFAULT_CFG.name}; nothing with such a run).",
     )
     parser.add_argument(
         "--gpu",
         default="0",
-        help="Use the GPU of this number (or cuda:N), cpu, or mps (default: 0; ignored under torchrun, where each process has a GPU).",
+        help="Use the GPU of this number (or cuda:N), cpu, or mps (default: 0; ignored under torchrun, where "
+        "each process has a GPU).",
     )
     parser.add_argument(
         "--seed",

@@ -122,7 +122,8 @@ def open_trained(path: str | Path) -> Opened:
     checkpoint = open_checkpoint(str(path), best=True)
     if checkpoint.origin is None:
         raise UserError(
-            f"{checkpoint.path}: holds weights alone, which do not say what model they are of; give a checkpoint of a run"
+            f"{checkpoint.path}: holds weights alone, which do not say what model they are of; give a checkpoint "
+            "of a run"
         )
     opts = ["resume", str(checkpoint.path), "test_only", "true"]
     cfg = load_config(None, opts, (str(checkpoint.path), checkpoint.origin.config))
@@ -132,7 +133,7 @@ def open_trained(path: str | Path) -> Opened:
 
 
 def model_hash(model: nn.Module, size: tuple[int, int], config: Mapping[str, Any]) -> str:
-    """SHA-256, in hex, of all that a model's vectors depend on: its weights, its image size and the keys that shape them.
+    """SHA-256, in hex, of all that a model's vectors depend on: weights, image size and the keys that shape them.
 
     Whatever file the weights come from, the same model has the same hash.
     """

@@ -68,8 +68,8 @@ class Evaluator:
             received=lambda rows: [ResultRow(*row) for row in rows],
         )
         logger.info(
-            f"evaluated epoch {'not known' if stage.epoch is None else stage.epoch}: embedding {extracted - clock:.1f} s, "
-            f"ranking {time.perf_counter() - extracted:.1f} s"
+            f"evaluated epoch {'not known' if stage.epoch is None else stage.epoch}: embedding "
+            f"{extracted - clock:.1f} s, ranking {time.perf_counter() - extracted:.1f} s"
         )
         return rows
 
@@ -96,7 +96,10 @@ class Evaluator:
         split, rows = narrowed(self.split, protocols)
         evaluator = copy.copy(self)
         evaluator.split = split
-        evaluator.loaders = {modality: loader.of(rows[modality]) for modality, loader in self.loaders.items()}  # type: ignore[attr-defined]
+        evaluator.loaders = {
+            modality: loader.of(rows[modality])  # type: ignore[attr-defined]
+            for modality, loader in self.loaders.items()
+        }
         return evaluator
 
     def chance(self) -> dict[str, float]:
@@ -126,7 +129,9 @@ def result_rows(
     for setting in settings:
         for ranking, metrics in results.items():
             percent = {name: round(100 * value, 6) for name, value in metrics[setting.protocol].items()}
-            rows.append(ResultRow(stage.name, stage.epoch, setting.protocol, trial, stage.selected_on, ranking, **percent))  # fmt: skip
+            rows.append(
+                ResultRow(stage.name, stage.epoch, setting.protocol, trial, stage.selected_on, ranking, **percent)
+            )
     return rows
 
 
@@ -139,8 +144,8 @@ def enough_memory(ranking: str, memory_gb: float) -> Iterator[None]:
         if not lacks_memory(error):
             raise
         raise UserError(
-            f"ranking ({ranking}): not enough memory, though it was told to hold {memory_gb:g} GB beside the embeddings; "
-            "give less: main.py's key eval_memory_gb, --memory-gb of tools.evaluate"
+            f"ranking ({ranking}): not enough memory, though it was told to hold {memory_gb:g} GB beside the "
+            "embeddings; give less: main.py's key eval_memory_gb, --memory-gb of tools.evaluate"
         ) from None
 
 
@@ -179,9 +184,9 @@ def require_finite(embeddings: Tensor, records: Sequence[Record]) -> None:
     rows = (~embeddings.isfinite().all(dim=2).all(dim=0)).nonzero()[:, 0].tolist()
     if rows:
         raise UserError(
-            f"{len(rows)} of {len(records)} {records[rows[0]].modality.name.lower()} test images have embeddings that are "
-            f"not finite, {records[rows[0]].path} first: the model's weights are damaged or diverged; test another "
-            "checkpoint, or with eval_amp false if that is true"
+            f"{len(rows)} of {len(records)} {records[rows[0]].modality.name.lower()} test images have embeddings that "
+            f"are not finite, {records[rows[0]].path} first: the model's weights are damaged or diverged; test "
+            "another checkpoint, or with eval_amp false if that is true"
         )
 
 

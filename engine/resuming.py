@@ -22,8 +22,8 @@ def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bo
         return
     if origin.dataset == benchmark.name and benchmark.drawn not in (None, origin.seed) and not allowed:
         raise UserError(
-            f"{checkpoint.path}: trained with --seed {origin.seed}, whose training identities are among the test identities "
-            f"that seed {benchmark.drawn} draws: leave --seed out, or set allow_split_mismatch true"
+            f"{checkpoint.path}: trained with --seed {origin.seed}, whose training identities are among the test "
+            f"identities that seed {benchmark.drawn} draws: leave --seed out, or set allow_split_mismatch true"
         )
     if (origin.dataset, origin.trial) == (benchmark.name, benchmark.trial):
         return
@@ -35,7 +35,8 @@ def require_same_split(checkpoint: Checkpoint, benchmark: Benchmark, testing: bo
     if origin.dataset == benchmark.name and not allowed:
         raise UserError(
             f"{checkpoint.path}: trained on {split_name(origin.dataset, origin.trial)}, whose training identities are "
-            f"among the test identities of split {benchmark.trial}: set trial {origin.trial}, or allow_split_mismatch true"
+            f"among the test identities of split {benchmark.trial}: set trial {origin.trial}, or allow_split_mismatch "
+            "true"
         )
 
 

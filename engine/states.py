@@ -23,7 +23,9 @@ from utils.tensors import DENSE, WEIGHTS, like
 EPOCHS = 10**6  # no run is as long
 SEEDS = 2**64 - 1  # the largest that torch takes
 PLAIN = kind("a plain value", lambda v: v is None or isinstance(v, (bool, int, float, str, list, tuple)))
-WORDS = kind("625 words", lambda v: isinstance(v, tuple) and len(v) == 625 and all(type(w) is int and 0 <= w < 2**32 for w in v))  # fmt: skip
+WORDS = kind(
+    "625 words", lambda v: isinstance(v, tuple) and len(v) == 625 and all(type(w) is int and 0 <= w < 2**32 for w in v)
+)
 
 NOT_NEGATIVE = Kind(lambda value, name: f"{name} holds negative numbers" if bool((value < 0).any()) else None)
 
@@ -82,7 +84,12 @@ ORIGIN: Shape = {
     "selected_on": choice("test", "val", "last"),
     "config": table(TEXT, PLAIN),
 }
-PROGRESS: Shape = {"epoch": whole(0, EPOCHS), "best_epoch": whole(0, EPOCHS), "best_score": real(-1, 100.001), "rows": each(ROW)}  # fmt: skip
+PROGRESS: Shape = {
+    "epoch": whole(0, EPOCHS),
+    "best_epoch": whole(0, EPOCHS),
+    "best_score": real(-1, 100.001),
+    "rows": each(ROW),
+}
 SCALE: Shape = {"scale": real(2.0**-126, 2.0**127), "_growth_tracker": whole(0)}
 RNG: Shape = {
     "python": parts(choice(3), WORDS, maybe(real())),

@@ -11,9 +11,10 @@ from utils.cli import Parser, exit_code
 
 HEADER = """# Every configuration key
 
-A run starts from these defaults, then takes the keys of its yml file (`--cfg`), then the `KEY VALUE` pairs at the end of
-the command line. Values may be written as YAML or as Python: `test_only true`, `lr 1e-3`, `image_size "(128, 64)"`,
-`lr_step "[40, 60]"`. An unknown key is refused, with the nearest real one. "empty" stands for no value.
+A run starts from these defaults, then takes the keys of its yml file (`--cfg`), then the `KEY VALUE` pairs at the end
+of the command line. Values may be written as YAML or as Python: `test_only true`, `lr 1e-3`,
+`image_size "(128, 64)"`, `lr_step "[40, 60]"`. An unknown key is refused, with the nearest real one. "empty" stands for
+no value.
 
 `source` says where a key comes from: the paper, the released code, or this project.
 

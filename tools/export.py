@@ -1,4 +1,4 @@
-"""Export a trained model to a folder that runs anywhere, without this project: ONNX, a card, and a script that uses them.
+"""Export a trained model to a folder that runs anywhere, without this project: ONNX, a card, a script that uses them.
 
 python -m tools.export RUN --out reid
 
@@ -90,8 +90,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     modality = "Let model-core.onnx assume this modality where none is given, as by trackers (default: %(default)s)."
     parser.add_argument("--modality", choices=sorted(MODALITIES), default="visible", help=modality)
     parser.add_argument("--safetensors", action="store_true", help="Write model.safetensors, the weights, as well.")
-    images = "Compare on these images (default: test images of the model's data set, or synthetic ones where it is not here)."
-    parser.add_argument("--images", nargs="+", metavar="FILE", help=images)
+    images = "test images of the model's data set, or synthetic ones where it is not here"
+    parser.add_argument("--images", nargs="+", metavar="FILE", help=f"Compare on these images (default: {images}).")
     return parser.parse_args(argv)
 
 

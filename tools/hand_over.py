@@ -61,8 +61,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--index",
         choices=INDEXES,
         default="FLAT",
-        help="Compare a query with every vector, as exact search does, or leave the choice of an index to Milvus, which is "
-        "faster from millions of rows on and may miss some (default: %(default)s).",
+        help="Compare a query with every vector, as exact search does, or leave the choice of an index to Milvus, "
+        "which is faster from millions of rows on and may miss some (default: %(default)s).",
     )
     return parser.parse_args(argv)
 

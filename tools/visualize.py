@@ -47,7 +47,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="Show this protocol's first trial (default: the protocol evaluated during training).",
     )
-    parser.add_argument("--queries", type=int, choices=range(1, 6), default=1, help="Number of best, of median and of worst queries (default: 1).")  # fmt: skip
+    parser.add_argument(
+        "--queries",
+        type=int,
+        choices=range(1, 6),
+        default=1,
+        help="Number of best, of median and of worst queries (default: 1).",
+    )
     parser.add_argument(
         "--small", action="store_true", help="Write files of about 100 kB, for web pages (default: 150 dots per inch)."
     )

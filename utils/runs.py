@@ -39,13 +39,17 @@ RUN: Shape = {
 _held: IO | None = None  # the open lock of the run folder that this process works in
 
 
-def new_run_folder(output_dir: str, dataset: str, prefix: str, desc: str | None, now: datetime | None = None) -> Path:  # type: ignore[return]  # its loop has no end
-    """Make `<output_dir>/<dataset>/<prefix>_Time-<%Y-%m-%d_%H-%M-%S>[_<desc>]`, numbered if it exists; this process's own."""
+def new_run_folder(output_dir: str, dataset: str, prefix: str, desc: str | None, now: datetime | None = None) -> Path:
+    """Make `<output_dir>/<dataset>/<prefix>_Time-<%Y-%m-%d_%H-%M-%S>[_<desc>]`, numbered if it exists.
+
+    The folder is this process's own.
+    """
     stamp = (now or datetime.now()).strftime("%Y-%m-%d_%H-%M-%S")
     name = f"{prefix}_Time-{stamp}" + (f"_{desc}" if desc else "")
     home = expanded(output_dir)
-    for number in count(1):
-        folder = home / dataset / (name if number == 1 else f"{name}_{number}")
+    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    while True:
+        folder = home / dataset / next(names)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias
 
 MOST = 10**9  # no number that counts something comes near it
@@ -47,7 +48,9 @@ def kind(what: str, fits: Callable[[Any], bool]) -> Kind:
 def real(low: float = float("-inf"), high: float = float("inf")) -> Kind:
     """A finite number from low to high, whole or not."""
     inside = f" from {low:g} to {high:g}" if low > float("-inf") else ""
-    return kind(f"a finite number{inside}", lambda v: type(v) in (int, float) and low <= v <= high and abs(v) < float("inf"))  # fmt: skip
+    return kind(
+        f"a finite number{inside}", lambda v: type(v) in (int, float) and low <= v <= high and abs(v) < float("inf")
+    )
 
 
 def whole(low: int, high: int = MOST) -> Kind:
@@ -74,7 +77,7 @@ def optional(shape: Shape) -> Kind:
 def each(shape: Shape) -> Kind:
     """A list, or a tuple, whose entries all have the shape."""
     entries = kind("a list", lambda v: isinstance(v, (list, tuple)))
-    return both(entries, Kind(lambda value, name: _first(misfit(v, shape, f"{name}[{i}]") for i, v in enumerate(value))))  # fmt: skip
+    return both(entries, Kind(lambda value, name: _entries(value, repeat(shape), name)))
 
 
 def table(keys: Kind, shape: Shape) -> Kind:
@@ -90,7 +93,7 @@ def table(keys: Kind, shape: Shape) -> Kind:
 def parts(*shapes: Shape) -> Kind:
     """A tuple of as many entries, each of its own shape."""
     right = kind(f"a tuple of {len(shapes)}", lambda v: isinstance(v, tuple) and len(v) == len(shapes))
-    return both(right, Kind(lambda value, name: _first(misfit(v, s, f"{name}[{i}]") for i, (v, s) in enumerate(zip(value, shapes)))))  # fmt: skip
+    return both(right, Kind(lambda value, name: _entries(value, shapes, name)))
 
 
 def both(first: Shape, second: Shape) -> Kind:
@@ -99,6 +102,10 @@ def both(first: Shape, second: Shape) -> Kind:
 
 
 TEXT = kind("a text", lambda v: isinstance(v, str) and len(v) <= TEXT_LIMIT)
+
+
+def _entries(value: Iterable, shapes: Iterable[Shape], name: str) -> str | None:
+    return _first(misfit(entry, shape, f"{name}[{i}]") for i, (entry, shape) in enumerate(zip(value, shapes)))
 
 
 def _first(found: Iterable[str | None]) -> str | None:

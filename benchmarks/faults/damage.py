@@ -14,7 +14,8 @@ import yaml
 
 Damage = Callable[[Path, random.Random], str]  # changes the file; says what it did
 STRANGE = (
-    None, True, -1, 0, 7.5, 2**70, 10**9, float("nan"), float("inf"), "", "x", "\0", "../x", "ü" * 300, [], [1], {}, {"a": 1}, [[[]]],
+    None, True, -1, 0, 7.5, 2**70, 10**9, float("nan"), float("inf"), "", "x", "\0", "../x", "ü" * 300,
+    [], [1], {}, {"a": 1}, [[[]]],
 )  # fmt: skip
 
 

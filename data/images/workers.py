@@ -26,7 +26,7 @@ PATIENCE = 600  # seconds for one batch, far more than any batch takes
 
 
 class PatientLoader(DataLoader):
-    """A DataLoader that raises UserError when its workers give no batch for PATIENCE seconds: one of theirs was lost."""
+    """A DataLoader that raises UserError when its workers give no batch for PATIENCE seconds: one of them was lost."""
 
     def __init__(self, *args: Any, num_workers: int = 0, **settings: Any):
         super().__init__(*args, num_workers=num_workers, timeout=PATIENCE if num_workers else 0, **settings)
@@ -40,8 +40,8 @@ class PatientLoader(DataLoader):
             if "timed out" not in str(error):
                 raise
             raise UserError(
-                f"the {self.num_workers} loader workers gave no batch within {PATIENCE} seconds: {SHARED_MEMORY} may be "
-                "full, or a disk not answer; try num_workers 0"
+                f"the {self.num_workers} loader workers gave no batch within {PATIENCE} seconds: {SHARED_MEMORY} may "
+                "be full, or a disk not answer; try num_workers 0"
             ) from None
 
 
@@ -62,7 +62,8 @@ def workers_with_room(wanted: int, batch: int) -> int:
     if possible < wanted and (wanted, possible) not in _said:
         _said.add((wanted, possible))
         logger.warning(
-            f"num_workers = {wanted}: {SHARED_MEMORY} has room for the batches of {possible} ({free / 2**20:.0f} MB free, "
-            f"{batch / 2**20:.1f} MB a batch); {possible} are used. In a container, give it more (docker run --shm-size 1g)"
+            f"num_workers = {wanted}: {SHARED_MEMORY} has room for the batches of {possible} ({free / 2**20:.0f} MB "
+            f"free, {batch / 2**20:.1f} MB a batch); {possible} are used. In a container, give it more (docker run "
+            "--shm-size 1g)"
         )
     return min(wanted, possible)

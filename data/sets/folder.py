@@ -84,13 +84,17 @@ def require_apart(folder: Path, images: Sequence[Listed]) -> None:
     for image in images:
         if image.part == "test" and image.identity in learned:
             raise UserError(
-                f"{shown(folder)}: identity {shown(image.identity)!r} is among training and test, there {shown(image.path)}; "
-                "no model may be tested on whom it was trained on: remove it from one, or give another person another name"
+                f"{shown(folder)}: identity {shown(image.identity)!r} is among training and test, there "
+                f"{shown(image.path)}; no model may be tested on whom it was trained on: remove it from one, or give "
+                "another person another name"
             )
 
 
 def checked_split(folder: Path, name: str, records: Sequence[Record], way: str) -> Split:
-    """All images of some identities in both directions. UserError, which ends in `way`, where no query can find its identity."""
+    """All images of some identities in both directions.
+
+    UserError, which ends in `way`, where no query can find its identity.
+    """
     for modality in Modality:
         if not any(record.modality == modality for record in records):
             raise UserError(f"{shown(folder)}: no {modality.name.lower()} images to evaluate ({name}){way}")
@@ -116,8 +120,8 @@ def weaknesses(split: Split | None, name: str, way: str) -> list[str]:
     lines = []
     if lacking:
         lines.append(
-            f"{lacking} of {len(found)} {name} images do not count as queries: they have no image of their identity in the "
-            "other modality from another camera"
+            f"{lacking} of {len(found)} {name} images do not count as queries: they have no image of their identity in "
+            "the other modality from another camera"
         )
     if len(identities) == 1:
         lines.append(f"the {name} has one identity, so every score is 100 %: {way}")

@@ -38,7 +38,7 @@ class Listed(NamedTuple):
 
 
 def read_images(root: Path) -> tuple[list[Listed], list[str]]:
-    """Every image below `root`, and what is probably not meant, a line each. UserError for a fault, naming the place."""
+    """Every image below `root`, and what is probably not meant, a line each. UserError for a fault, with its place."""
     return read_csv(root) if (root / CSV).exists() else read_folders(root)
 
 
@@ -53,7 +53,8 @@ def read_folders(root: Path) -> tuple[list[Listed], list[str]]:
         raise UserError(f"{shown(root)}: holds no {LAYOUT}; check data_root")
     found, lines = [], []
     if "" not in parts:
-        lines += [f"{shown(root / side)}: not read, because {' and '.join(parts)} are" for side in SIDES if (root / side).is_dir()]  # fmt: skip
+        beside = [root / side for side in SIDES if (root / side).is_dir()]
+        lines += [f"{shown(folder)}: not read, because {' and '.join(parts)} are" for folder in beside]
     for part, side, folder in sides:
         if not folder.is_dir():
             raise UserError(f"{shown(folder)} is missing: own images are in {LAYOUT}")
@@ -99,8 +100,8 @@ def oddities(folder: Path, images: Mapping[Path, Sequence[Path]]) -> list[str]:
     if deeper:
         inside = deeper[0].relative_to(folder)
         lines.append(
-            f"{shown(folder)}: {len(deeper)} images are in folders of an identity's folder, {shown(inside)} first; they "
-            f"count as identity {shown(inside.parts[0])} there"
+            f"{shown(folder)}: {len(deeper)} images are in folders of an identity's folder, {shown(inside)} first; "
+            f"they count as identity {shown(inside.parts[0])} there"
         )
     return lines
 
@@ -191,7 +192,7 @@ def listed(root: Path, where: str, row: Mapping[str, str]) -> Listed:
 
 
 def require_parts(path: Path, found: Sequence[tuple[int, Listed]]) -> None:
-    """UserError where some rows are for the test and others do not say what they are for. found: (line, image) of each."""
+    """UserError where some rows are for the test and others do not say what for. found: (line, image) of each."""
     unsaid = [number for number, image in found if not image.part]
     if unsaid and any(image.part == "test" for _, image in found):
         raise UserError(f"{shown(path)}, line {unsaid[0]}: part is empty, but other lines say test; fill all, or none")

@@ -75,7 +75,7 @@ def load(root: str, trial: int = 1, hold_out: bool = False, seed: int = 0) -> Be
         excluded=excluded,
         mser=MSER,
         warnings=[*warnings, *(line for entries in lists.values() for line in contradictions(entries))],
-    )  # fmt: skip
+    )
 
 
 def excluded(query_pids: Tensor, query_cameras: Tensor, gallery_pids: Tensor, gallery_cameras: Tensor) -> Tensor:

@@ -139,10 +139,10 @@ def protocol_settings(
 ) -> list[Setting]:
     """All and indoor search, 1 and 10 shots: every infrared image against galleries drawn from the visible ones."""
     return [
-        Setting(f"{name}/{mode}/{shots}-shot", Modality.INFRARED, trials(visible, num_queries, cameras, shots, permutations))
+        Setting(f"{name}/{mode}/{n}-shot", Modality.INFRARED, trials(visible, num_queries, cameras, n, permutations))
         for mode, cameras in MODES.items()
-        for shots in SHOTS
-    ]  # fmt: skip
+        for n in SHOTS
+    ]
 
 
 def trials(
@@ -222,7 +222,7 @@ def foreign_images(listing: Listing) -> tuple[list[Record], int]:
 
 
 def foreign_settings(listing: Listing, trials_file: Path | None) -> tuple[list[Setting], list[str]]:
-    """The official trials of images that a file of embeddings lists; and how they differ from the published test set."""
+    """The official trials of images that a file of embeddings lists; how they differ from the published test set."""
     assert trials_file is not None  # DATASET requires it
     permutations, (visible, queries) = read_permutations(trials_file), foreign_images(listing)
     settings = protocol_settings("sysu", visible, queries, permutations)

@@ -78,7 +78,8 @@ def read_permutations(path: Path) -> Permutations:
         }
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not the official permutation file ({reason(error)})") from None
-    return Permutations(path, {key: order_of(numbers, f"{path}: camera {key[0]}, identity {key[1]}") for key, numbers in found.items()})  # fmt: skip
+    orders = {(c, i): order_of(numbers, f"{path}: camera {c}, identity {i}") for (c, i), numbers in found.items()}
+    return Permutations(path, orders)
 
 
 def order_of(numbers: np.ndarray, where: str) -> np.ndarray:

@@ -75,8 +75,8 @@ def _require_same(collection: Collection, gallery: Gallery) -> None:
         )
     if len(collection) > len(gallery):
         raise UserError(
-            f"the collection {collection.name} holds {len(collection)} rows, {shown(gallery.root)} {len(gallery)}: another "
-            "gallery; give another --collection"
+            f"the collection {collection.name} holds {len(collection)} rows, {shown(gallery.root)} {len(gallery)}: "
+            "another gallery; give another --collection"
         )
     if not len(collection):
         return
@@ -85,8 +85,8 @@ def _require_same(collection: Collection, gallery: Gallery) -> None:
         texts, vector = _texts(gallery, row["row"]), gallery.vectors[row["row"]]
         if any(row[field] != texts[field] for field in TEXTS) or not np.allclose(row["vector"], vector, atol=1e-6):
             raise UserError(
-                f"the collection {collection.name} holds another gallery: its row {row['row']} is {shown(row['path'])}; give another "
-                "--collection"
+                f"the collection {collection.name} holds another gallery: its row {row['row']} is "
+                f"{shown(row['path'])}; give another --collection"
             )
 
 

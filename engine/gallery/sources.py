@@ -36,8 +36,8 @@ def rows_of_files(paths: Iterable[Path], modality: str, identity: str = "", came
             yield Row(name, parts[-2] if identity == PARENT else "", seen, modality)
     if doubtful:
         logger.warning(
-            f"{doubtful} images lie in a folder named {SIDES[modality].other.name.lower()}, {shown(example)} first; they count "
-            f"as {modality}, because --modality says so"
+            f"{doubtful} images lie in a folder named {SIDES[modality].other.name.lower()}, {shown(example)} first; "
+            f"they count as {modality}, because --modality says so"
         )
 
 

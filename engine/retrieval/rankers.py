@@ -42,8 +42,8 @@ def _inner(mser: MserDefaults | None) -> Rank:
 def _mser(mser: MserDefaults | None) -> Rank:
     if mser is None:
         raise UserError(
-            "mser: nobody published its parameters for this data set; leave it out (mser false, or rankers without it), "
-            "or give main.py the keys mser_k1, mser_k2, mser_lambda and mser_queries_only"
+            "mser: nobody published its parameters for this data set; leave it out (mser false, or rankers without "
+            "it), or give main.py the keys mser_k1, mser_k2, mser_lambda and mser_queries_only"
         )
     return partial(_with, mser_ranking, mser)
 

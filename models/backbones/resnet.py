@@ -75,6 +75,6 @@ def _imagenet(weights: WeightsEnum) -> dict[str, torch.Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise UserError(
-            f"pretrained = imagenet: {weights.url} could not be downloaded ({reason(error)}); fetch it elsewhere and put it at "
-            f"{place}, or set pretrained to a file or to none"
+            f"pretrained = imagenet: {weights.url} could not be downloaded ({reason(error)}); fetch it elsewhere and "
+            f"put it at {place}, or set pretrained to a file or to none"
         ) from None

@@ -101,7 +101,8 @@ def absent(reading: Reading) -> Iterator[Finding]:
         yield Finding(THERE, True, f"{how_many(missing, 'listed image')} missing: {some(missing)}", "copy them again")
     foreign = images_below(reading.root, FOREIGN)
     if foreign:
-        yield Finding(THERE, True, f"{how_many(foreign, 'image')} of a kind that is not read: {some(map(str, foreign))}", "convert them to PNG or JPEG")  # fmt: skip
+        said = f"{how_many(foreign, 'image')} of a kind that is not read: {some(map(str, foreign))}"
+        yield Finding(THERE, True, said, "convert them to PNG or JPEG")
     other = [str(path) for path in images_below(reading.root) if os.path.realpath(path) not in listed]
     if reading.benchmarks and other:
         yield Finding(THERE, False, f"{how_many(other, 'image file')} not used, because not listed: {some(other)}", "")

@@ -23,13 +23,13 @@ LONGEST = 60 * 24 * 365  # minutes; what a local job may take unless `time` says
 ANSWER = 60  # seconds that squeue may take
 TEXTS = (
     "partition", "account", "qos", "constraint", "exclude", "nodelist", "gres", "mem", "mem_per_cpu", "mem_per_gpu",
-    "cpus_per_task", "cpus_per_gpu", "gpus_per_node", "gpus_per_task", "dependency", "comment", "mail_type", "mail_user",
-    "wckey", "exclusive",
+    "cpus_per_task", "cpus_per_gpu", "gpus_per_node", "gpus_per_task", "dependency", "comment", "mail_type",
+    "mail_user", "wckey", "exclusive",
 )  # fmt: skip
 # States after which SLURM does nothing more with a job. "" is what we call one that it no longer knows.
 ENDED = {
-    "", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
-    "REVOKED",
+    "", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE",
+    "PREEMPTED", "REVOKED",
 }  # fmt: skip
 
 
@@ -107,8 +107,8 @@ class Slurm:
         for program in ("sbatch", "srun", "squeue"):
             if shutil.which(program) is None:
                 raise UserError(
-                    f"{OPTION}: there is no {program} on this machine; run the command where jobs are submitted, or try "
-                    f'it here with {OPTION} "local"'
+                    f"{OPTION}: there is no {program} on this machine; run the command where jobs are submitted, or "
+                    f'try it here with {OPTION} "local"'
                 )
         require("submitit", OPTION)
 

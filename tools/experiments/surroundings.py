@@ -15,7 +15,7 @@ from utils.logging import logger
 
 
 def slots_of(device: str | None, jobs: int, elsewhere: bool) -> list[str]:
-    """What each of the runs at a time is told as --gpu. device: None is the first GPU. elsewhere: on another machine."""
+    """What each of the runs at a time is told as --gpu. device: None is the first GPU. elsewhere: on other machines."""
     if jobs < 1:
         raise UserError("--jobs 0: give 1 or more")
     first = parse_device(device or "0")
@@ -49,8 +49,8 @@ def precision_of(slot: str) -> Callable[[CfgNode], str]:
     def name(cfg: CfgNode) -> str:
         if not here and cfg.fp16 and cfg.amp_dtype == "auto":
             logger.warning(
-                f"--device {slot}: no such GPU is here, so what amp_dtype auto means is not known; runs of another machine are "
-                "found if amp_dtype is given, bf16 or fp16"
+                f"--device {slot}: no such GPU is here, so what amp_dtype auto means is not known; runs of another "
+                "machine are found if amp_dtype is given, bf16 or fp16"
             )
             return "auto"
         return str(precision(cfg.fp16, cfg.amp_dtype, device) or torch.float32).removeprefix("torch.")

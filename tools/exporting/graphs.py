@@ -1,4 +1,4 @@
-"""What stands before a network's graph: pixels of any size, resized and normalised; and a modality that may be left out."""
+"""What stands before a network's graph: pixels of any size, resized and normalised; a modality that may be left out."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def _bilinear(parts: Parts, levels: str, axis: int, length: int, output: str) ->
 
 def _lanczos(parts: Parts, levels: str, axis: int, length: int, output: str) -> str:
     """The same by a matrix of weights, [length, h or w]: ONNX's Resize has no such filter."""
-    count = parts.add("Cast", [parts.add("Shape", [levels], f"{output}/shape", start=axis, end=axis + 1)], f"{output}/count", to=DOUBLE)  # fmt: skip
+    shape = parts.add("Shape", [levels], f"{output}/shape", start=axis, end=axis + 1)
+    count = parts.add("Cast", [shape], f"{output}/count", to=DOUBLE)
     weights = _lanczos_weights(parts, count, length, output)
     if axis == 3:
         weights = parts.add("Transpose", [weights], f"{output}/turned", perm=[1, 0])
@@ -113,7 +114,10 @@ def normalise(parts: Parts, levels: str) -> str:
 
 
 def with_pixels(core: Any, size: tuple[int, int], interpolation: str = BILINEAR) -> Any:
-    """The core's graph behind resizing and normalising: images [batch, height, width, 3] uint8, modality [batch] int64."""
+    """The core's graph behind resizing and normalising.
+
+    It takes images [batch, height, width, 3] uint8 and modality [batch] int64.
+    """
     onnx = require("onnx", "an export")
     parts = Parts()
     normalised = normalise(parts, resize(parts, IMAGES, size, interpolation))

@@ -52,7 +52,7 @@ def flatten(embeddings: np.ndarray, seed: int = SEED) -> np.ndarray:
 
 @styled
 def embedding_figure(points: np.ndarray, pids: Sequence[int], modalities: Sequence[int]) -> Figure:
-    """Points [N, 2] in their identity's colour, by modality a circle or a triangle; each identity's number beside them."""
+    """Points [N, 2] in their identity's colour, circles or triangles by modality, and each identity's number beside."""
     pids, modalities = np.asarray(pids), np.asarray(modalities)
     figure = new_figure(5.6)
     axes = figure.add_subplot()
@@ -62,7 +62,8 @@ def embedding_figure(points: np.ndarray, pids: Sequence[int], modalities: Sequen
         for modality, marker in MODALITY_MARKERS.items():
             own = points[(pids == pid) & (modalities == modality)]
             if len(own):
-                axes.scatter(*own.T, c=COLOURS[number % len(COLOURS)], marker=marker, s=45, edgecolor="black", linewidth=0.6)  # fmt: skip
+                colour = COLOURS[number % len(COLOURS)]
+                axes.scatter(*own.T, c=colour, marker=marker, s=45, edgecolor="black", linewidth=0.6)
                 labels.append(label_place(own / inch, np.concatenate([points / inch, *labels])))
                 _write(axes, labels[-1][0] * inch, str(pid))
     axes.set(xticks=[], yticks=[], xlabel="t-SNE 1, no unit", ylabel="t-SNE 2, no unit")

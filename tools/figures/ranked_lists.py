@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from engine.retrieval.ranked import Match
-from tools.figures.style import (  # fmt: skip
+from tools.figures.style import (
     BLACK,
     CLOSE,
     CROSS,

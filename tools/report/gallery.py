@@ -70,8 +70,9 @@ def distances(material: Material) -> list[Drawn]:
                 f"{material.folder}: {material.shown.protocol} lacks pairs of the same, or of different identities"
             )
     caption = (
-        f"Distances of all pairs of a query and a gallery image that count in {_trial(material)}. The overlap is the "
-        "share that the two distributions have in common: 0 % if one threshold would part them, 100 % if they are alike."
+        f"Distances of all pairs of a query and a gallery image that count in {_trial(material)}. The overlap is "
+        "the share that the two distributions have in common: 0 % if one threshold would part them, 100 % if they are "
+        "alike."
     )
     png = _png(material, distances_figure(found))
     return [Drawn("distances", CaptionedFigure("Distances across the modalities", caption, png))]
@@ -92,8 +93,8 @@ def ranked_lists(material: Material) -> list[Drawn]:
         caption = (
             f"The queries with the best, the median and the worst average precision (AP) in {_trial(material)}, and "
             f"their first {PLACES} gallery images with distance and identity. Tick and solid green frame: the query's "
-            "identity; cross and dashed orange frame: another one. Where none of them is right, the first right one stands "
-            "last, with its rank. Images from the query's own place, which the protocol skips, are left out."
+            "identity; cross and dashed orange frame: another one. Where none of them is right, the first right one "
+            "stands last, with its rank. Images from the query's own place, which the protocol skips, are left out."
         )
         title = f"Ranked lists, {ranking_name(ranking)}"
         png = _png(material, ranked_lists_figure(lists, ranking))
@@ -128,9 +129,10 @@ def embedding(material: Material) -> list[Drawn]:
     points = flatten(np.concatenate([embeddings for embeddings, _ in chosen]))
     pids = np.concatenate([labels for _, labels in chosen])
     caption = (
-        f"t-SNE (cosine distance, fixed seed) of {len(pids)} test images of {len(np.unique(pids))} random test identities. "
-        "A colour and a number stand for an identity, circles for visible and triangles for infrared images. A model that "
-        "aligns the modalities puts circles and triangles of one colour together. Distances between far groups mean little."
+        f"t-SNE (cosine distance, fixed seed) of {len(pids)} test images of {len(np.unique(pids))} random test "
+        "identities. A colour and a number stand for an identity, circles for visible and triangles for infrared "
+        "images. A model that aligns the modalities puts circles and triangles of one colour together. Distances "
+        "between far groups mean little."
     )
     png = _png(material, embedding_figure(points, pids, modalities))
     return [Drawn("embedding", CaptionedFigure("Map of the embeddings", caption, png))]
@@ -145,9 +147,9 @@ def masks(material: Material) -> list[Drawn]:
     images = np.stack([pixels(material.image(record)) for record in records])
     names = [f"{MODALITY_NAMES[record.modality]}, id {record.pid}" for record in records]
     caption = (
-        "The spatial masks of the last modality distribution adapter of each stage that has one, over test images. Each "
-        "mask is a softmax over the positions: 1 is a uniform mask's weight. The colour bar shows each weight as it "
-        "looks over dark (left) to bright (right) parts of an image; at weight 0 the grey image is seen as it is. "
+        "The spatial masks of the last modality distribution adapter of each stage that has one, over test images. "
+        "Each mask is a softmax over the positions: 1 is a uniform mask's weight. The colour bar shows each weight as "
+        "it looks over dark (left) to bright (right) parts of an image; at weight 0 the grey image is seen as it is. "
         f"Each adapter has {next(iter(found.values())).shape[1]} masks; {MOST_MASKS} at most are shown."
     )
     png = _png(material, masks_figure(images, names, found))

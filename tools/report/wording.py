@@ -47,8 +47,8 @@ def others_used(rankers: Sequence[str]) -> list[str]:
     others = " and ".join(label_of(name) for name in rankers if not uses_queries(name))
     beside = f"the {others} numbers beside them" if others else "those of a ranking of each query alone"
     return [
-        f"† {' and '.join(names)} {uses} the other queries: {ranks} with all of them at hand (transductive), so {whose} "
-        f"numbers are not comparable with {beside}."
+        f"† {' and '.join(names)} {uses} the other queries: {ranks} with all of them at hand (transductive), so "
+        f"{whose} numbers are not comparable with {beside}."
     ]
 
 

@@ -20,8 +20,8 @@ def build_parser(description: str | None) -> Parser:
     )
     parser.add_argument("--model", type=expanded, help=model)
     modality = (
-        "Say which sensor took the images (default: what GALLERY says of those that lie in it; for others, the modality "
-        "that a GALLERY folder has no image of)."
+        "Say which sensor took the images (default: what GALLERY says of those that lie in it; for others, the "
+        "modality that a GALLERY folder has no image of)."
     )
     parser.add_argument("--modality", choices=sorted(MODALITIES), help=modality)
     identity = "Tell right from wrong by the name of an image's folder (default: by what GALLERY says of the image)."

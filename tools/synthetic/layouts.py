@@ -100,7 +100,8 @@ def plan_own(train: int, test: int, images: int, cameras: tuple[int, ...]) -> Pl
     specs = {c: CameraSpec(c, c in OWN_INFRARED, c) for c in cameras}
     planned = [
         PlannedImage(
-            f"{'train' if i <= train else 'test'}/{'infrared' if spec.infrared else 'visible'}/{i:04d}/{i:04d}_c{c}_{n:04d}.jpg",
+            f"{'train' if i <= train else 'test'}/{'infrared' if spec.infrared else 'visible'}/"
+            f"{i:04d}/{i:04d}_c{c}_{n:04d}.jpg",
             i,
             c,
             n,
@@ -109,7 +110,8 @@ def plan_own(train: int, test: int, images: int, cameras: tuple[int, ...]) -> Pl
         for i in range(1, train + test + 1)
         for n in range(1, images + 1)
     ]
-    return Plan(specs, planned, {}, f"{len(planned)} images of {train} training and {test} test identities, {len(specs)} cameras")  # fmt: skip
+    said = f"{len(planned)} images of {train} training and {test} test identities, {len(specs)} cameras"
+    return Plan(specs, planned, {}, said)
 
 
 # -------------------------------------------------------------------------------------------------------------- by name

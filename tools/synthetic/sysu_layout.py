@@ -96,7 +96,8 @@ def like_sysu(folder: Path) -> Plan:
         permutations = [[cell.reshape(NUM_TRIALS, -1) for cell in camera[:, 0]] for camera in cells.reshape(6)]
     except (AttributeError, IndexError, ValueError):
         raise UserError(
-            f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({NUM_TRIALS}, images) arrays"
+            f"{folder / 'rand_perm_cam.mat'}: rand_perm_cam must be a (6, 1) cell of cells of ({NUM_TRIALS}, images) "
+            "arrays"
         ) from None
     train, test = (
         [identity_of(i, folder / name) for i in load_variable(folder / name, "id").ravel().tolist()]
