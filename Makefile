@@ -22,7 +22,7 @@ TABLE_OPTIONS :=
 SERVE_OPTIONS := --open
 endif
 
-.PHONY: demo serve tables lint test install install-serve torchsort clean
+.PHONY: demo serve tables lint test test-oldest install install-serve torchsort clean
 
 demo: install
 	$(PY) -m tools.make_synthetic $(DEMO_ROOT) $(DEMO_DATA)
@@ -51,6 +51,13 @@ lint: install
 # Two processes or more, up to four, share the tests: each loads torch, and more would ask for much memory.
 test: install
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests --numprocesses auto --maxprocesses 4
+
+# The lowest versions that the requirements allow, for a PYTHON of 3.10.
+test-oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	sed 's/>=/==/; /^#/d' requirements.txt requirements-serve.txt tests/requirements.txt > $(VENV)-oldest/lowest.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet -r $(VENV)-oldest/lowest.txt
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest tests --numprocesses auto --maxprocesses 4
 
 install: $(VENV)/installed
 
