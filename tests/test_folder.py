@@ -334,6 +334,14 @@ GOOD = ("a.png,1,visible", "b.png,1,infrared")
         ([*GOOD, '"no\nno.png",2,visible'], "line 5: {root}/no\\nno.png: no such file"),
         ([*GOOD, "x,2,visible"], "line 4: {root}/x: no such file"),
         (
+            [*GOOD, "[" * 5000 + "x.png,2,visible"],
+            f"{'[' * 145}x.png: no such file; paths are relative to data_root, with / between folders",
+        ),
+        (
+            [*GOOD, f"c.png,2,{'9' * 5000}"],
+            f"line 4: modality '{'9' * 150} ... {'9' * 150}' is unknown; choose visible",
+        ),
+        (
             [*GOOD, "x" * 300 + ".png,2,visible"],
             ".png: no such file; paths are relative to data_root, with / between folders",
         ),

@@ -17,6 +17,12 @@ def shown(path: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
+def brief(text: object, most: int = 300) -> str:
+    """The same for what may be of any length: beyond `most` characters the middle is left out."""
+    line = shown(text)
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
+
+
 def reason(error: BaseException) -> str:
     """The first line of another library's message, or the exception's name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

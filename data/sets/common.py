@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from utils.errors import UserError, shown
+from utils.errors import UserError, brief
 from utils.files import why
 from utils.types import Record
 
@@ -27,7 +27,7 @@ def says_shut(reader: Callable[P, T]) -> Callable[P, T]:
         try:
             return reader(*args, **kwargs)
         except OSError as error:
-            place = shown(error.filename or "the data set")
+            place = brief(error.filename or "the data set")
             raise UserError(f"{place}: cannot be read ({why(error)}); check data_root and its permissions") from None
 
     return read
@@ -91,6 +91,6 @@ def fingerprint(root: str, records: Iterable[Record]) -> str:
         try:
             size = os.path.getsize(path)
         except OSError as error:
-            raise UserError(f"{shown(path)}: cannot be read ({error.strerror}); the data set is not complete") from None
+            raise UserError(f"{brief(path)}: cannot be read ({error.strerror}); the data set is not complete") from None
         digest.update(f"{os.path.relpath(path, root)}\0{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from data.sets.common import SUFFIXES
-from utils.errors import UserError, shown
+from utils.errors import UserError, brief, shown
 from utils.files import read_text
 from utils.types import Modality
 
@@ -132,7 +132,7 @@ def read_csv(root: Path) -> tuple[list[Listed], list[str]]:
         image = listed(root, where, dict(zip(columns, values)))
         key = os.path.normpath(image.path)
         if key in found:
-            raise UserError(f"{where}: {shown(image.path)} is listed in line {found[key][0]} already; keep one")
+            raise UserError(f"{where}: {brief(image.path)} is listed in line {found[key][0]} already; keep one")
         found[key] = number, image
     if not found:
         raise UserError(f"{shown(path)}: lists no image; its columns are {', '.join(COLUMNS)}")
@@ -164,8 +164,8 @@ def read_header(path: Path, names: Sequence[str]) -> tuple[list[str], list[str]]
         raise UserError(f"{shown(path)}, line 1: has no column {', '.join(missing)}; give {', '.join(COLUMNS)}")
     for name in filter(None, columns):
         if columns.count(name) > 1:
-            raise UserError(f"{shown(path)}, line 1: has the column {shown(name)} twice; keep one")
-    other = [shown(name) for name in columns if name not in ("", *COLUMNS)]
+            raise UserError(f"{shown(path)}, line 1: has the column {brief(name)} twice; keep one")
+    other = [brief(name) for name in columns if name not in ("", *COLUMNS)]
     lines = [f"{shown(path)}: columns that mean nothing here: {', '.join(other)}"] if other else []
     return columns, lines
 
@@ -177,16 +177,16 @@ def listed(root: Path, where: str, row: Mapping[str, str]) -> Listed:
     if not name:
         raise UserError(f"{where}: path is empty")
     if os.path.isabs(name) or Path(os.path.normpath(name)).parts[:1] == ("..",):
-        raise UserError(f"{where}: path {shown(name)!r} leaves data_root; paths are relative to it")
+        raise UserError(f"{where}: path {brief(name)!r} leaves data_root; paths are relative to it")
     if not identity:
         raise UserError(f"{where}: identity is empty; give each image the name or number of its person")
     if side.lower() not in SIDES:
-        raise UserError(f"{where}: modality {shown(side)!r} is unknown; choose {' or '.join(SIDES)}")
+        raise UserError(f"{where}: modality {brief(side)!r} is unknown; choose {' or '.join(SIDES)}")
     if part.lower() not in ("", *PARTS):
-        raise UserError(f"{where}: part {shown(part)!r} is unknown; choose {' or '.join(PARTS)}, or leave it out")
+        raise UserError(f"{where}: part {brief(part)!r} is unknown; choose {' or '.join(PARTS)}, or leave it out")
     if not os.path.isfile(root / name):
         raise UserError(
-            f"{where}: {shown(root / name)}: no such file; paths are relative to data_root, with / between folders"
+            f"{where}: {brief(root / name)}: no such file; paths are relative to data_root, with / between folders"
         )
     return Listed(root / name, identity, camera, SIDES[side.lower()], part.lower())
 

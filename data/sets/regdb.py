@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data.sets.common import differences, require_disjoint, require_folder, require_records, says_shut
 from data.sets.value import DataSet, Foreign, Listing
-from utils.errors import UserError
+from utils.errors import UserError, brief
 from utils.files import read_text
 from utils.types import Benchmark, Modality, MserDefaults, Record, Setting, Split, Trial
 
@@ -125,7 +125,9 @@ def require_once(entries: Iterable[Entry]) -> None:
     for entry in entries:
         name = str(PurePosixPath(entry.name))
         if name in seen:
-            raise UserError(f"{entry.where}: {entry.name!r} was listed before, in {seen[name]}; restore the lists")
+            raise UserError(
+                f"{entry.where}: {brief(entry.name)!r} was listed before, in {seen[name]}; restore the lists"
+            )
         seen[name] = entry.where
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from data.sets.common import fingerprint
-from utils.errors import UserError, shown
+from utils.errors import UserError, brief, shown
 from utils.types import Modality, Record
 
 WANTED = (
@@ -32,7 +32,7 @@ def translated(records: Iterable[Record], root: str, infrared_root: str) -> list
     if missing:
         raise UserError(
             f"infrared_root {shown(infrared_root)}: {len(missing)} of {len(infrared)} images are missing, "
-            f"{shown(missing[0])} first; {WANTED}"
+            f"{brief(missing[0])} first; {WANTED}"
         )
     return found
 
