@@ -299,7 +299,8 @@ def test_a_finished_gallery_is_left_alone_and_another_command_refused(photos, em
     foreign = Embedder(Mean(), (16, 16), torch.device("cpu"), {})
     for options in ({}, {"append": True}):
         with pytest.raises(
-            UserError, match=f"out: a gallery of another model, {embedder.hash[:12]} and not {foreign.hash[:12]}"
+            UserError,
+            match=f"out/card.json: a gallery of another model, {embedder.hash[:12]} and not {foreign.hash[:12]}",
         ):
             make(root, foreign, [photos], **options)
     assert content(root) == before and not (root / ".part").exists()

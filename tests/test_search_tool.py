@@ -293,7 +293,7 @@ def test_another_model_is_refused_by_its_hash(gallery, rows, ask, tmp_path):
     (own / "card.json").write_text(json.dumps({**card, "model": "0" * 64}))
     code, _, error = ask(own, rows[0][0])
     assert code == 2 and error.count("\n") == 1
-    assert f"{own}: made by the model 000000000000 " in error and card["model"][:12] in error
+    assert f"{own}/card.json: made by the model 000000000000 " in error and card["model"][:12] in error
 
 
 def test_unreadable_queries(gallery, ask, tmp_path):

@@ -695,7 +695,7 @@ def test_a_gallery_of_another_model_is_refused(embedded, root, capsys):
     command = [str(root), "--model", str(embedded[0]), "--device", "cpu", "--port", "0", "--check"]
     assert exit_code(partial(serve.main, command)) == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(f"error: {root}: made by the model 000000000000") and printed.count("\n") == 1
+    assert printed.startswith(f"error: {root}/card.json: made by the model 000000000000") and printed.count("\n") == 1
 
 
 def test_an_address_in_use_is_one_line(embedded, capsys):

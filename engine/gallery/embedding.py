@@ -130,7 +130,8 @@ def _require_kind(root: Path, card: dict[str, Any] | None, embedder: Embedder, a
         return
     if card["model"] != embedder.hash:
         raise UserError(
-            f"{root}: a gallery of another model, {card['model'][:12]} and not {embedder.hash[:12]}; give another --out"
+            f"{root / CARD_FILE}: a gallery of another model, {card['model'][:12]} and not {embedder.hash[:12]}; give "
+            "another --out"
         )
     card.setdefault(REQUESTS, [])
     if wrong := misfit(card, {REQUESTS: each(HASH), "rows": whole(1)}):

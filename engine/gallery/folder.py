@@ -111,8 +111,9 @@ def require_unit(vectors: np.ndarray, rows: np.ndarray) -> None:
 def require_model(gallery: Gallery, embedder: Model) -> None:
     """UserError where another model made the gallery: its vectors mean nothing beside those of this one."""
     if gallery.card["model"] != embedder.hash:
+        place = gallery.root / CARD_FILE if isinstance(gallery, Gallery) else gallery.root  # a collection has no file
         raise UserError(
-            f"{gallery.root}: made by the model {gallery.card['model'][:12]} ({gallery.card['method']}), not by this "
+            f"{place}: made by the model {gallery.card['model'][:12]} ({gallery.card['method']}), not by this "
             f"one, {embedder.hash[:12]}: give that model, or embed the images again with this one"
         )
 
