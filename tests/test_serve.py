@@ -503,7 +503,7 @@ def test_an_image_that_is_gone(tmp_path):
     root = make_gallery(tmp_path, identities=2)
     (root / "images" / "cam1" / "0001" / "0.png").unlink()
     (root / "images" / "cam1" / "0001" / "1.png").write_bytes(b"damaged")
-    with TestClient(build_app(Quarters(), [open_gallery(root)]), base_url="http://[::1]") as client:
+    with TestClient(build_app(Quarters(), [open_gallery(root)]), base_url="http://127.0.0.1") as client:
         page = client.get("/search?query_row=4").text
         assert "The image is gone:<br>cam1/0001/0.png" in page and f"/image/{tmp_path.name}/0" not in page
         for row in (0, 1):

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from data.images.decode import PIXEL_LIMIT, read_image
 from tools.serving.asked import Refusal
-from utils.errors import UserError, shown
+from utils.errors import UserError, reason, shown
 
 FORM_BYTES = 2**16  # of a form beside its image
 LEAST_SIDE = 8  # pixels; what is smaller shows nobody
@@ -60,8 +61,8 @@ async def read_form(request: Request, limit: int, room: Callable[[], Awaitable[o
         raise Refusal(415, "send a form (multipart/form-data) with a field named image")
     try:
         form = await InMemory(request.headers, once(body), max_files=1, max_fields=100).parse()
-    except MultiPartException as error:
-        raise Refusal(400, f"the form is damaged ({error.message})") from None
+    except (MultiPartException, FormParserError) as error:  # the second from starlette before 1.0
+        raise Refusal(400, f"the form is damaged ({reason(error)})") from None
     values: dict[str, list[str]] = {}
     image = None
     for name, value in form.multi_items():
