@@ -27,6 +27,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Once a test has used Milvus, gRPC acts in every later fork of the same process, and now and then aborts the child.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 GOLDEN = Path(__file__).parent / "golden"
 TINY = [
     "--cfg", "configs/Demo.yml", "--gpu", "cpu", "num_epoch", "2", "image_size", "(64, 32)", "p_size", "4", "k_size", "4",

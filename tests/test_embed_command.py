@@ -336,7 +336,9 @@ def test_what_is_in_the_gallery_already_is_left_out(photos, embedder, tmp_path, 
 
 
 def test_an_addition_needs_a_gallery(photos, embedder, tmp_path):
-    with pytest.raises(UserError, match="there is no finished gallery to add to; leave out --append"):
+    with pytest.raises(
+        UserError, match="out: holds no card.json, so there is no finished gallery to add to; leave out --append"
+    ):
         make(tmp_path / "out", embedder, [photos], append=True)
     assert not (tmp_path / "out").exists()
 

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -185,9 +184,8 @@ def test_output_that_cannot_be_written(script, target, code, said):
         os.close(reader)
     else:
         stream = os.open("/dev/full", os.O_WRONLY)
-    close = partial(os.close, 1) if target == "closed" else None
-    command = [sys.executable, "-c", dedent(script)]
-    done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, cwd=HOME, preexec_fn=close)
+    command = ["sh", "-c", 'exec "$@"' + " >&-" * (target == "closed"), "sh", sys.executable, "-c", dedent(script)]
+    done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, cwd=HOME)
     os.close(stream)
     assert (done.returncode, done.stderr) == (code, said)
 
