@@ -125,7 +125,7 @@ def _filled(listing: Listing, rows: Iterable[Row], known: Iterable[Row]) -> Fill
 def _require_kind(root: Path, card: dict[str, Any] | None, embedder: Embedder, append: bool) -> None:
     """UserError where the folder cannot take what this model embeds. card: of the gallery in it; gets its requests."""
     if append and card is None:
-        raise UserError(f"{root}: there is no finished gallery to add to; leave out --append")
+        raise UserError(f"{root}: holds no {CARD_FILE}, so there is no finished gallery to add to; leave out --append")
     if card is None:
         return
     if card["model"] != embedder.hash:
