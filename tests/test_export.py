@@ -319,10 +319,10 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 
 def test_what_a_killed_export_left_is_put_right_and_a_running_one_is_spared(tmp_path):
     out = tmp_path / "out [1]"
-    left = tmp_path / f".{out.name}.abc{PARTIAL}"
+    left = tmp_path / f".{out.name}.abcd_123{PARTIAL}"
     left.mkdir()
     (left / publishing.HELD).touch()
-    before = tmp_path / f".{out.name}.def{publishing.BEFORE}"
+    before = tmp_path / f".{out.name}.efgh_456{publishing.BEFORE}"
     before.mkdir()
     (before / publishing.CARD).write_text(json.dumps({"format": publishing.FORMAT}))
     with pytest.raises(UserError, match="holds an export; --overwrite replaces it"):
@@ -333,6 +333,17 @@ def test_what_a_killed_export_left_is_put_right_and_a_running_one_is_spared(tmp_
         assert folder.is_dir()
         (folder / publishing.CARD).write_text("new")
     assert [path.name for path in tmp_path.rglob("*")] == [out.name, publishing.CARD]
+
+
+def test_what_an_export_of_a_longer_name_left_is_its_own(tmp_path):
+    other = tmp_path / f".reid.v2.abcd_123{publishing.BEFORE}"
+    other.mkdir()
+    for _ in range(2):  # before there is a `reid`, and then
+        publishing.require_place(tmp_path / "reid", overwrite=True)
+        assert other.is_dir()
+        (tmp_path / "reid").mkdir(exist_ok=True)
+    publishing.require_place(tmp_path / "reid.v2", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reid", "reid.v2"]
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):

@@ -79,10 +79,13 @@ def publishing(out: Path) -> Iterator[Path]:
 
 def sweep_exports(place: Path) -> None:
     """Remove what killed exports to this place left beside it, and put back an export that one of them moved away."""
-    beside = escape(f".{place.name}."[-200:])
-    for before in place.parent.glob(f"{beside}*{BEFORE}"):
-        before.rename(place) if not place.exists() else shutil.rmtree(before, ignore_errors=True)
-    for left in place.parent.glob(f"{beside}*{PARTIAL}"):
+    beside = escape(f".{place.name}."[-200:]) + "?" * 8  # what tempfile adds: `reid` is not to take what `reid.v2` left
+    for before in place.parent.glob(beside + BEFORE):
+        if place.exists():
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            before.rename(place)
+    for left in place.parent.glob(beside + PARTIAL):
         with suppress(OSError), (left / HELD).open("r+b") as held:
             if lock(held):
                 shutil.rmtree(left, ignore_errors=True)
