@@ -165,15 +165,25 @@ ENDED = """
 import os, signal, sys
 from utils.cli import exit_code
 from utils.interrupts import ended_as_by_ctrl_c
-code = ended_as_by_ctrl_c(lambda: exit_code(lambda: os.kill(os.getpid(), getattr(signal, sys.argv[1]))))
-print(code, flush=True)
-os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+number, before = (getattr(signal, name) for name in sys.argv[1:])
+signal.signal(number, before)
+print(ended_as_by_ctrl_c(lambda: exit_code(lambda: os.kill(os.getpid(), number))), flush=True)
+os.kill(os.getpid(), number)
 """
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_the_end_of_a_job_or_a_terminal_is_an_interrupt_until_the_command_has_ended(name):
-    done = subprocess.run(
-        [sys.executable, "-c", ENDED, name], cwd=Path(main.__file__).parent, capture_output=True, text=True
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("130\n", "interrupted\n", -getattr(signal, name))
+    assert ended(name, "SIG_DFL") == ("130\n", "interrupted\n", -getattr(signal, name))
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As under nohup, which a user gives because the terminal will close."""
+    assert ended("SIGHUP", "SIG_IGN") == ("0\n", "", 0)
+
+
+def ended(name: str, before: str) -> tuple[str, str, int]:
+    """(output, errors, exit code) of a process that gets the signal within its command and after it."""
+    command = [sys.executable, "-c", ENDED, name, before]
+    done = subprocess.run(command, cwd=Path(main.__file__).parent, capture_output=True, text=True)
+    return done.stdout, done.stderr, done.returncode

@@ -27,15 +27,17 @@ def ended_as_by_ctrl_c(command: Callable[[], int]) -> int:
     """What command() returns; SIGTERM and SIGHUP raise KeyboardInterrupt in it.
 
     They mean the end of a container, a job or a terminal. Once it has returned, they end the process without a word.
+    One that is ignored, as nohup ignores SIGHUP, stays so.
     """
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    for name in names:
-        signal.signal(getattr(signal, name), _interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, _interrupt)
     try:
         return command()
     finally:
-        for name in names:
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
