@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.faults.states import files_state, leftovers, run_state
-from benchmarks.faults.world import Child, World, run, run_words, start, table_words
+from benchmarks.faults.world import Child, World, embed_words, prepare_words, run, run_words, start, table_words
 from tools.experiments.folders import progress
 from utils.runs import LAST, RECORD
 
@@ -63,17 +63,6 @@ def train_words(world: World, home: Path) -> list[str]:
 
 def test_words(world: World, home: Path, tested: Path) -> list[str]:
     return run_words(world, home, "disk", "test_only", "true", "resume", tested)
-
-
-def embed_words(world: World, home: Path, tested: Path) -> list[str]:
-    places = [str(tested), str(world.sysu), "--dataset", "sysu", "--out", str(home / "gallery")]
-    return [*places, "--batch", "4", "--workers", "0", "--device", "cpu"]
-
-
-def prepare_words(world: World, home: Path) -> list[str]:
-    words = run_words(world, home, "disk")
-    at = words.index("--gpu")
-    return [*words[:at], *words[at + 2 :]]
 
 
 def reproduce_words(world: World, home: Path) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.faults.damage import BINARY, JSON_DAMAGE, STATES, TEXT, YAML_DAMAGE, Damage
 from benchmarks.faults.states import files_state
-from benchmarks.faults.world import Ended, World, run, run_words, table_words
+from benchmarks.faults.world import Ended, World, embed_words, prepare_words, run, run_words, table_words
 from data.sets import sysu
 from engine.checkpoint import open_checkpoint
 from engine.portable import write_portable
@@ -62,9 +62,7 @@ def cached(home: Path) -> list[str]:
 
 
 def prepare(home: Path) -> list[str]:
-    words = run_words(World(home), home, "disk")
-    at = words.index("--gpu")
-    return [*words[:at], *words[at + 2 :]]
+    return prepare_words(World(home), home)
 
 
 def configured(home: Path) -> list[str]:
@@ -181,17 +179,7 @@ def save_gallery(home: Path) -> None:
     if SAFETENSORS:
         best = open_checkpoint(str(home / RUN), best=True)
         write_portable(home / PORTABLE, best.weights, best.origin._asdict(), best.states["progress"])
-    words = [
-        str(home / RUN),
-        str(home / "sysu"),
-        "--dataset",
-        "sysu",
-        "--out",
-        str(home / "gallery"),
-        "--device",
-        "cpu",
-    ]
-    ended = run("embed", [*words, "--workers", "0"], home / "said")
+    ended = run("embed", embed_words(World(home), home, home / RUN), home / "said")
     if ended.code:
         raise RuntimeError(f"the gallery to be damaged could not be made: {ended.err[-500:]}")
 

@@ -138,6 +138,19 @@ def run_words(world: World, home: Path, cache: str = "none", *more: object) -> l
     return [str(word) for word in ("--cfg", "configs/Demo.yml", "--gpu", "cpu", *KEYS, *places, *more)]
 
 
+def prepare_words(world: World, home: Path) -> list[str]:
+    """The arguments of tools.prepare for the same run."""
+    words = run_words(world, home, "disk")
+    at = words.index("--gpu")
+    return [*words[:at], *words[at + 2 :]]
+
+
+def embed_words(world: World, home: Path, run: Path) -> list[str]:
+    """The arguments of tools.embed for a gallery of the world's test images by the model of a run."""
+    places = [str(run), str(world.sysu), "--dataset", "sysu", "--out", str(home / "gallery")]
+    return [*places, "--batch", "4", "--workers", "0", "--device", "cpu"]
+
+
 def table_words(world: World, table: Path, root: Path, home: Path, *more: str) -> list[str]:
     """The arguments of tools.reproduce for a table of the world, its results below `home`."""
     keys = ["data_root", str(root), "cache_dir", str(home / "cache"), *KEYS]
